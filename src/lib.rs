@@ -1,0 +1,35 @@
+//! ringftpd: an FTPS server for high-volume file distribution on Linux.
+//!
+//! # Layers
+//!
+//! ```text
+//! bin/ringftpd        command line: serve | user
+//!   server            one thread and one ring per core, listeners, drain, reload
+//!     control         drives one control connection: octets -> proto -> actions
+//!       data          life of one transfer: connect, handshake, copy, close
+//!       vfs           files below a confined root
+//!       auth          accounts, password checks
+//!     tls             rustls settings, session store, the record engine
+//!   rt                the runtime seam: ring operations, timers, buffers, blocking pool
+//!   sys               every unsafe line, one kernel feature a file
+//! proto               pure protocol: octets and events in, actions out; no I/O, no clock
+//! limits              every bound in one place
+//! ```
+//!
+//! # Glossary
+//!
+//! *Control connection*, *data connection*, *protection level*, *passive*, *active*, *restart
+//! marker*: as in RFC 959, RFC 2228 and RFC 4217. *Set-up*: what PASV, EPSV, PORT or EPRT left
+//! behind for the next transfer. *Core*: one pinned thread with its own ring.
+
+pub mod auth;
+pub mod control;
+pub mod data;
+pub mod limits;
+pub mod proto;
+pub mod rt;
+pub mod server;
+#[allow(unsafe_code)]
+pub mod sys;
+pub mod tls;
+pub mod vfs;

@@ -1,0 +1,56 @@
+//! Every bound of the server, in one place. Relations between bounds are asserted at compile time.
+
+use std::time::Duration;
+
+/// Longest command line in octets, its line end not counted (RFC 959 names none; vsftpd has 4096).
+pub const COMMAND_LINE_OCTETS_MAX: usize = 8192;
+/// Overlong lines before the control connection is closed.
+pub const COMMAND_LINES_OVERLONG_MAX: u32 = 3;
+/// Complete lines queued behind a running command before reading pauses.
+pub const COMMAND_QUEUE_LINES_MAX: usize = 32;
+/// Octets queued behind a running command before reading pauses.
+pub const COMMAND_QUEUE_OCTETS_MAX: usize = 16 * 1024;
+/// Octets taken from a control connection in one read.
+pub const CONTROL_READ_OCTETS: usize = 4096;
+/// Failed commands before login after which the control connection is closed.
+pub const COMMANDS_FAILED_BEFORE_LOGIN_MAX: u32 = 20;
+/// Rejected passwords on one control connection before it is closed.
+pub const PASSWORDS_REJECTED_MAX: u32 = 3;
+/// Longest component of a path in octets (NAME_MAX).
+pub const PATH_COMPONENT_OCTETS_MAX: usize = 255;
+/// Longest virtual path in octets (PATH_MAX less its terminator).
+pub const PATH_OCTETS_MAX: usize = 4095;
+/// Largest file that SIZE reads through to count line ends for TYPE A.
+pub const ASCII_SIZE_OCTETS_MAX: u64 = 1024 * 1024;
+/// Rows of a STAT listing on the control connection.
+pub const STAT_ROWS_MAX: usize = 1000;
+/// Entries that one glob of LIST or NLST may match.
+pub const GLOB_MATCHES_MAX: usize = 100_000;
+/// TLS sessions kept for each control connection, the least recently used dropped first.
+pub const TLS_SESSIONS_PER_CONTROL_MAX: usize = 16;
+/// TLS 1.3 tickets sent on a control connection.
+pub const TLS_TICKETS_CONTROL: usize = 4;
+/// TLS 1.3 tickets sent on a download's or listing's handshake.
+pub const TLS_TICKETS_DOWNLOAD: usize = 1;
+/// Plaintext octets of one full TLS record (RFC 8446 §5.1).
+pub const TLS_RECORD_PLAINTEXT_MAX: usize = 16 * 1024;
+/// Octets read from a file, or received from a data connection, at a time.
+pub const TRANSFER_CHUNK_OCTETS: usize = 256 * 1024;
+/// Chunk buffers that a core keeps for the next transfer.
+pub const TRANSFER_BUFFERS_KEPT_MAX: usize = 32;
+/// Octets of a listing formatted at a time.
+pub const LISTING_CHUNK_OCTETS: usize = 64 * 1024;
+/// Threads of the pool for blocking work (password hashes, directory reading), whole process.
+pub const BLOCKING_THREADS_MAX: usize = 16;
+/// Ports tried at random before a passive port range is searched in order.
+pub const PASSIVE_PORT_TRIES_RANDOM: usize = 16;
+/// How long a verified credential is remembered.
+pub const CREDENTIAL_REMEMBERED: Duration = Duration::from_secs(300);
+/// Verified credentials remembered, whole process.
+pub const CREDENTIALS_REMEMBERED_MAX: usize = 65_536;
+/// Connections accepted on a core before other work gets its turn.
+pub const ACCEPTS_PER_TURN: usize = 64;
+
+const _: () = assert!(COMMAND_QUEUE_OCTETS_MAX >= COMMAND_LINE_OCTETS_MAX);
+const _: () = assert!(TLS_SESSIONS_PER_CONTROL_MAX > TLS_TICKETS_CONTROL);
+const _: () = assert!(TRANSFER_CHUNK_OCTETS.is_multiple_of(TLS_RECORD_PLAINTEXT_MAX));
