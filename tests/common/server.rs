@@ -43,6 +43,12 @@ pub fn process_directory() -> &'static Path {
     })
 }
 
+/// The program under test; `RINGFTPD_TEST_PROGRAM` names another build of it.
+fn program() -> std::ffi::OsString {
+    let built = env!("CARGO_BIN_EXE_ringftpd");
+    std::env::var_os("RINGFTPD_TEST_PROGRAM").unwrap_or_else(|| built.into())
+}
+
 /// A process that waits for the end of this one, then kills `pid` (if any) and removes
 /// `directory`: statics are not dropped, and a test process may be killed itself.
 fn clean_up_afterwards(pid: &str, directory: &Path) -> Child {
@@ -94,7 +100,7 @@ impl Accounts {
 
     /// Adds an account with the program itself.
     pub fn add(&self, name: &str, password: &str, home: &Path, permissions: Option<&str>) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringftpd"));
+        let mut command = Command::new(program());
         command.args(["user", "add", "--users"]).arg(&self.file);
         command.arg(name).arg("--home").arg(home);
         if let Some(permissions) = permissions {
@@ -286,7 +292,7 @@ fn port_range() -> (u16, u16) {
 }
 
 fn command(options: &[&str], directory: &Path, passive_ports: (u16, u16)) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringftpd"));
+    let mut command = Command::new(program());
     command.arg("serve").arg(directory.join("public"));
     let mut usual = |option: &str, value: &dyn AsRef<std::ffi::OsStr>| {
         if !options.contains(&option) {
