@@ -22,6 +22,7 @@
 //! marker*: as in RFC 959, RFC 2228 and RFC 4217. *Set-up*: what PASV, EPSV, PORT or EPRT left
 //! behind for the next transfer. *Core*: one pinned thread with its own ring.
 
+pub mod admission;
 pub mod auth;
 pub mod control;
 pub mod data;
