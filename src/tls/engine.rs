@@ -372,6 +372,12 @@ impl Engine {
         self.is_established() && self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
+    /// Is the handshake, which need not be complete, a resumption?
+    #[cfg(test)]
+    pub(super) fn resumes(&self) -> bool {
+        self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
     /// Did the client offer a session of another live control connection?
     pub fn foreign(&self) -> bool {
         self.foreign
@@ -452,3 +458,6 @@ fn complete_record_len(octets: &[u8]) -> Option<usize> {
     let len = RECORD_HEADER_OCTETS + fragment;
     (octets.len() >= len).then_some(len)
 }
+
+#[cfg(test)]
+mod tests;

@@ -402,3 +402,6 @@ fn parse_time(kind: u8, text: &str) -> Option<SystemTime> {
     let seconds = date.with_time(time).assume_utc().unix_timestamp();
     Some(UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }
+
+#[cfg(test)]
+mod tests;
