@@ -50,6 +50,12 @@ pub const CREDENTIAL_REMEMBERED: Duration = Duration::from_secs(300);
 pub const CREDENTIALS_REMEMBERED_MAX: usize = 65_536;
 /// Connections accepted on a core before other work gets its turn.
 pub const ACCEPTS_PER_TURN: usize = 64;
+/// Octets of records that may hold parts of one incomplete TLS handshake message.
+pub const TLS_HANDSHAKE_OCTETS_HELD_MAX: usize = 64 * 1024;
+/// Largest file of PEM certificates or keys.
+pub const PEM_FILE_OCTETS_MAX: u64 = 1024 * 1024;
+/// Validity of a self-signed certificate, as long as Apple's and other clients accept.
+pub const SELF_SIGNED_VALIDITY: Duration = Duration::from_secs(825 * 24 * 3600);
 
 const _: () = assert!(COMMAND_QUEUE_OCTETS_MAX >= COMMAND_LINE_OCTETS_MAX);
 const _: () = assert!(TLS_SESSIONS_PER_CONTROL_MAX > TLS_TICKETS_CONTROL);
