@@ -188,6 +188,8 @@ pub async fn serve(core: Rc<Core>, socket: Socket, peer: SocketAddr, kind: Chann
     debug!(%peer, ?kind, "control connection opened");
     if let Err(error) = connection.run().await {
         debug!(%peer, %error, "control connection broke");
+        // A fatal alert may be queued.
+        let _ = connection.channel.flush();
     }
     connection.end().await;
     debug!(%peer, "control connection closed");

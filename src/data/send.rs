@@ -5,7 +5,7 @@ use std::io;
 use super::{Link, Opened, lost, secure::Secured};
 use crate::proto::{FileError, TransferEnd, ascii};
 use crate::rt::{self, Socket, Span};
-use crate::tls::Progress;
+use crate::tls::{self, Progress};
 use crate::{limits, vfs};
 
 /// A chunk of what is to be sent.
@@ -180,7 +180,7 @@ fn seal(
     last: bool,
 ) -> Result<Span, TransferEnd> {
     let mut buffer = rt::take_buffer();
-    let needed = secured.engine.sealed_len(plain.end - plain.start) + 64;
+    let needed = tls::sealed_len(plain.end - plain.start) + tls::sealed_len(0);
     if buffer.len() < needed {
         // A listing's chunk may be a little longer than it aims at.
         buffer.resize(needed, 0);

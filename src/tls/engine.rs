@@ -13,7 +13,7 @@ use rustls::unbuffered::{
 use rustls::{CipherSuite, ExtractedSecrets, HandshakeKind, ProtocolVersion};
 
 use super::sessions::Scope;
-use super::{ControlTls, Role, Settings};
+use super::{ControlTls, Role, Settings, Summary};
 use crate::limits;
 
 /// Octets of a record's header (RFC 8446 §5.1).
@@ -355,6 +355,11 @@ impl Engine {
             return Err(TlsError::Closed);
         }
         Ok(self.connection.dangerous_into_kernel_connection()?)
+    }
+
+    /// Version, cipher suite and resumption, for logs.
+    pub fn summary(&self) -> Summary {
+        Summary { version: self.version(), suite: self.suite(), resumed: self.resumed() }
     }
 
     /// Is the handshake complete?

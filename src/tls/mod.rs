@@ -51,6 +51,24 @@ pub enum Role {
     Upload,
 }
 
+/// A connection's protection in a few words, for logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: &'static str,
+    /// The cipher suite's IANA name.
+    pub suite: &'static str,
+    /// Whether a session was resumed.
+    pub resumed: bool,
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let resumed = if self.resumed { " resumed" } else { "" };
+        write!(f, "{} {}{resumed}", self.version, self.suite)
+    }
+}
+
 /// The TLS settings of the whole server, for one certificate and one policy.
 ///
 /// Cheap to clone. A reload makes a new value with [`Settings::with_identity`], which shares the
