@@ -23,9 +23,11 @@
 //! behind for the next transfer. *Core*: one pinned thread with its own ring.
 
 pub mod auth;
+pub mod config;
 pub mod control;
 pub mod data;
 pub mod limits;
+pub mod logging;
 pub mod proto;
 pub mod rt;
 pub mod server;
