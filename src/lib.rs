@@ -24,9 +24,11 @@
 
 pub mod admission;
 pub mod auth;
+pub mod config;
 pub mod control;
 pub mod data;
 pub mod limits;
+pub mod logging;
 pub mod proto;
 pub mod rt;
 pub mod server;
