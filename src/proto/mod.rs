@@ -19,6 +19,7 @@ pub mod client;
 pub mod command;
 pub mod event;
 pub mod facts;
+pub mod glob;
 pub mod line;
 pub mod listing;
 pub mod path;

@@ -359,7 +359,11 @@ impl Engine {
 
     /// Version, cipher suite and resumption, for logs.
     pub fn summary(&self) -> Summary {
-        Summary { version: self.version(), suite: self.suite(), resumed: self.resumed() }
+        Summary {
+            version: self.version(),
+            suite: self.suite(),
+            resumed: self.resumed(),
+        }
     }
 
     /// Is the handshake complete?
