@@ -50,6 +50,14 @@ pub const CREDENTIAL_REMEMBERED: Duration = Duration::from_secs(300);
 pub const CREDENTIALS_REMEMBERED_MAX: usize = 65_536;
 /// Connections accepted on a core before other work gets its turn.
 pub const ACCEPTS_PER_TURN: usize = 64;
+/// Octets of directory entries taken from the kernel at a time.
+pub const DIRECTORY_READ_OCTETS: usize = 32 * 1024;
+/// Directory entries looked at in one piece of blocking work.
+pub const LISTING_ENTRIES_PER_JOB_MAX: usize = 16 * 1024;
+/// Names tried for STOU before giving up.
+pub const UNIQUE_NAME_TRIES_MAX: usize = 32;
+/// Times that opening is tried again while directories above are being renamed (openat2(2)).
+pub const OPEN_TRIES_MAX: usize = 16;
 
 const _: () = assert!(COMMAND_QUEUE_OCTETS_MAX >= COMMAND_LINE_OCTETS_MAX);
 const _: () = assert!(TLS_SESSIONS_PER_CONTROL_MAX > TLS_TICKETS_CONTROL);
