@@ -336,6 +336,13 @@ impl Credentials {
     }
 }
 
+/// Makes the calling thread reach files as another user; tests of permissions run as root need it.
+#[cfg(test)]
+pub(crate) fn become_user(user: u32) {
+    // SAFETY: changes the credentials of this thread and nothing in memory.
+    unsafe { libc::syscall(libc::SYS_setresuid, user, user, user) };
+}
+
 /// Reads a directory in its own order, a buffer at a time.
 #[derive(Debug)]
 pub struct DirectoryReader {
