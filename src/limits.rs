@@ -74,6 +74,14 @@ pub const DESCRIPTORS_MAX: u64 = 1_048_576;
 pub const CORES_MAX: usize = 1024;
 /// Longest time that a timer option may name.
 pub const TIMER_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Octets of directory entries taken from the kernel at a time.
+pub const DIRECTORY_READ_OCTETS: usize = 32 * 1024;
+/// Directory entries looked at in one piece of blocking work.
+pub const LISTING_ENTRIES_PER_JOB_MAX: usize = 16 * 1024;
+/// Names tried for STOU before giving up.
+pub const UNIQUE_NAME_TRIES_MAX: usize = 32;
+/// Times that opening is tried again while directories above are being renamed (openat2(2)).
+pub const OPEN_TRIES_MAX: usize = 16;
 
 /// A certificate that expires within this time is warned of.
 pub const CERTIFICATE_EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);

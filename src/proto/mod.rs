@@ -17,6 +17,7 @@ pub mod address;
 pub mod ascii;
 pub mod client;
 pub mod command;
+mod date;
 pub mod event;
 pub mod facts;
 pub mod glob;
