@@ -182,8 +182,11 @@ impl Engine {
         let consumed = match result {
             Ok(consumed) => consumed,
             Err(error) => {
+                // Nothing may follow close_notify (RFC 8446 §6.1), an alert neither.
+                if self.sending == Sending::Open {
+                    self.flush_alert(outgoing);
+                }
                 self.sending = Sending::Failed;
-                self.flush_alert(outgoing);
                 return Err(error);
             }
         };
