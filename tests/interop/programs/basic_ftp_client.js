@@ -25,7 +25,10 @@ async function main() {
     await client.downloadTo(local("down.bin"), "down.bin");
     assert.strictEqual(await client.size("down.bin"), fs.statSync(local("down.bin")).size);
     await client.uploadFrom(local("down.bin"), "up.bin");
+    const whole = fs.readFileSync(local("down.bin"));
+    fs.writeFileSync(local("tail.bin"), whole.subarray(0, 1_000_000));
     await client.downloadTo(local("tail.bin"), "down.bin", 1_000_000);
+    assert(whole.equals(fs.readFileSync(local("tail.bin"))));
 
     fs.mkdirSync(local("tree/sub dir"), { recursive: true });
     for (let file = 0; file < 20; file++) {

@@ -78,6 +78,7 @@ listing = []
 ftp.dir(listing.append)
 assert len(listing) == 3, listing
 ftp.rename("appended", "/renamed name")
+ftp.voidcmd("TYPE I")  # the listings were TYPE A
 ftp.cwd("..")
 assert ftp.size("renamed name") == 9
 assert ftp.sendcmd("MDTM renamed name").startswith("213 ")
