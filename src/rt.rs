@@ -161,21 +161,10 @@ impl Socket {
         ring::receive(&self.0, span)
     }
 
-    /// Sends all of the span through the ring and gives the buffer back.
-    pub async fn send_all(&self, mut span: Span, sent: impl Fn(u64)) -> (io::Result<()>, Vec<u8>) {
-        while span.start < span.end {
-            let (result, (_, back)) = ring::send(&self.0, span).await;
-            span = back;
-            match result {
-                Ok(count) => {
-                    span.start += count as usize;
-                    sent(u64::from(count));
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return (Err(error), span.buffer),
-            }
-        }
-        (Ok(()), span.buffer)
+    /// Sends from the span through the ring; may send a part.
+    #[must_use]
+    pub fn send(&self, span: Span) -> Buffered {
+        ring::send(&self.0, span)
     }
 
     /// Receives what is there.
@@ -234,6 +223,42 @@ where
         std::pin::Pin::new(&mut self.0)
             .poll(cx)
             .map(|(result, _)| result.map(drop))
+    }
+}
+
+/// Readiness to receive, or a connection to accept.
+pub const READABLE: i16 = libc::POLLIN;
+/// Readiness to send.
+pub const WRITABLE: i16 = libc::POLLOUT;
+
+/// A timer that is touched only when it has to ring earlier than before: a deadline that moves on
+/// with every command costs nothing.
+#[derive(Debug, Default)]
+pub struct Alarm(Option<(Instant, std::pin::Pin<Box<tokio::time::Sleep>>)>);
+
+impl Alarm {
+    /// Ready once `deadline` has passed; never without one. One waiter only.
+    pub fn poll_at(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = deadline else {
+            return Poll::Pending;
+        };
+        let (armed, sleep) = self
+            .0
+            .get_or_insert_with(|| (deadline, Box::pin(sleep_until(deadline))));
+        if deadline < *armed {
+            *armed = deadline;
+            sleep.as_mut().reset(deadline.into());
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            if deadline <= now() {
+                self.0 = None;
+                return Poll::Ready(());
+            }
+            // It was armed for an earlier deadline that has moved on.
+            *armed = deadline;
+            sleep.as_mut().reset(deadline.into());
+        }
+        Poll::Pending
     }
 }
 
@@ -309,6 +334,7 @@ pub const BUFFER_OCTETS: usize = limits::TRANSFER_CHUNK_OCTETS + 32 * 1024;
 
 thread_local! {
     static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static VECTORS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A chunk buffer of this core, [`BUFFER_OCTETS`] long, with whatever it held before.
@@ -318,14 +344,31 @@ pub fn take_buffer() -> Vec<u8> {
     kept.unwrap_or_else(|| vec![0; BUFFER_OCTETS])
 }
 
-/// Gives a chunk buffer back for the next transfer.
+/// Gives a chunk buffer back for the next transfer; one of another length is freed.
 pub fn give_buffer(buffer: Vec<u8>) {
     if buffer.len() == BUFFER_OCTETS {
-        BUFFERS.with_borrow_mut(|kept| {
-            if kept.len() < limits::TRANSFER_BUFFERS_KEPT_MAX {
-                kept.push(buffer);
-            }
-        });
+        BUFFERS.with_borrow_mut(|kept| keep(kept, buffer));
+    }
+}
+
+/// An empty vector of this core that has, or soon gets, the capacity of a chunk.
+#[must_use]
+pub fn take_vector() -> Vec<u8> {
+    VECTORS.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+/// Gives a vector back for the next transfer.
+pub fn give_vector(mut vector: Vec<u8>) {
+    if vector.capacity() >= limits::TRANSFER_CHUNK_OCTETS && vector.capacity() <= 2 * BUFFER_OCTETS
+    {
+        vector.clear();
+        VECTORS.with_borrow_mut(|kept| keep(kept, vector));
+    }
+}
+
+fn keep(kept: &mut Vec<Vec<u8>>, buffer: Vec<u8>) {
+    if kept.len() < limits::TRANSFER_BUFFERS_KEPT_MAX {
+        kept.push(buffer);
     }
 }
 

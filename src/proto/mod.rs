@@ -18,14 +18,17 @@ pub mod ascii;
 pub mod client;
 pub mod command;
 pub mod event;
+pub mod facts;
 pub mod line;
 pub mod listing;
 pub mod path;
 pub mod reply;
 pub mod session;
+pub mod timestamp;
 
 pub use event::{
     Action, Event, FileError, FileReply, FileRequest, FileTime, ListFormat, LoginVerdict, Secret,
     SetupError, Transfer, TransferEnd, TransferKind, TransferReady,
 };
 pub use path::VirtualPath;
+pub use session::{ChannelKind, Requirement, Session, Settings};

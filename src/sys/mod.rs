@@ -2,5 +2,7 @@
 //! project is in this module, each block with the reason why it is sound.
 
 pub mod host;
+pub mod identity;
+pub mod keeper;
 pub mod ring;
 pub mod socket;

@@ -176,3 +176,11 @@ pub fn tune_control(fd: impl AsFd) {
 pub fn tune_data(fd: impl AsFd) {
     let _ = SockRef::from(&fd.as_fd()).set_tcp_nodelay(true);
 }
+
+/// A descriptor for nothing, to be given up when the process has no other left.
+///
+/// # Errors
+/// There is none left now.
+pub fn spare() -> io::Result<OwnedFd> {
+    Ok(Socket::new(Domain::UNIX, Type::STREAM, None)?.into())
+}
