@@ -8,7 +8,11 @@ const COMMONS_NET: &str = "/usr/share/java/commons-net.jar";
 
 fn run(kind: Port, tls: &str) {
     if !installed("javac", "default-jdk-headless")
-        || !available(Path::new(COMMONS_NET).exists(), "Commons Net", "libcommons-net-java")
+        || !available(
+            Path::new(COMMONS_NET).exists(),
+            "Commons Net",
+            "libcommons-net-java",
+        )
     {
         return;
     }

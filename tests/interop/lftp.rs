@@ -4,7 +4,8 @@ use std::fs;
 use std::process::Command;
 
 use crate::support::{
-    PASSWORD, Port, Site, USER, assert_same_tree, client, fails, installed, octets, plant_tree, succeeds, tree_size,
+    PASSWORD, Port, Site, USER, assert_same_tree, client, fails, installed, octets, plant_tree,
+    succeeds, tree_size,
 };
 
 /// lftp that runs `script` after logging in; it ends at the first failed command, tries nothing for ever.
@@ -34,15 +35,33 @@ fn lftp_mirrors_a_tree_down_and_up_with_four_connections() {
     plant_tree(&site.served("tree"), directories, files);
     for port in Port::BOTH {
         let local = site.scratch().join(port.name());
-        succeeds(&mut lftp(&site, port, &format!("mirror --parallel=4 tree {}", local.display())));
-        assert_eq!(assert_same_tree(&site.served("tree"), &local), directories * files);
+        succeeds(&mut lftp(
+            &site,
+            port,
+            &format!("mirror --parallel=4 tree {}", local.display()),
+        ));
+        assert_eq!(
+            assert_same_tree(&site.served("tree"), &local),
+            directories * files
+        );
 
         let back = format!("back-{}", port.name());
-        succeeds(&mut lftp(&site, port, &format!("mirror -R --parallel=4 {} {back}", local.display())));
-        assert_eq!(assert_same_tree(&local, &site.served(&back)), directories * files);
+        succeeds(&mut lftp(
+            &site,
+            port,
+            &format!("mirror -R --parallel=4 {} {back}", local.display()),
+        ));
+        assert_eq!(
+            assert_same_tree(&local, &site.served(&back)),
+            directories * files
+        );
 
         // The second run finds sizes and times as they should be and transfers nothing.
-        let again = succeeds(&mut lftp(&site, port, &format!("mirror --verbose=3 tree {}", local.display())));
+        let again = succeeds(&mut lftp(
+            &site,
+            port,
+            &format!("mirror --verbose=3 tree {}", local.display()),
+        ));
         assert!(!again.contains("Transferring file"), "{again}");
     }
 }
@@ -55,12 +74,20 @@ fn lftp_resumes_moves_and_removes() {
     for port in Port::BOTH {
         let local = site.scratch().join(format!("{}.bin", port.name()));
         fs::write(&local, &content[..123_456]).unwrap();
-        succeeds(&mut lftp(&site, port, &format!("get -c whole.bin -o {}", local.display())));
+        succeeds(&mut lftp(
+            &site,
+            port,
+            &format!("get -c whole.bin -o {}", local.display()),
+        ));
         assert!(fs::read(&local).unwrap() == content);
 
         let name = format!("part-{}.bin", port.name());
         site.write(&name, &content[..123_456]);
-        succeeds(&mut lftp(&site, port, &format!("put -c {} -o {name}", local.display())));
+        succeeds(&mut lftp(
+            &site,
+            port,
+            &format!("put -c {} -o {name}", local.display()),
+        ));
         assert!(site.read(&name) == content);
 
         let said = succeeds(&mut lftp(
@@ -69,10 +96,15 @@ fn lftp_resumes_moves_and_removes() {
             &format!(
                 "mkdir -p a/b/c; mv {name} a/b/c/moved; chmod 640 a/b/c/moved; cls -l a/b/c; cat a/b/c/moved -o /dev/null; \
                  pget -n 3 a/b/c/moved -o {}; rm -r a; pwd",
-                site.scratch().join(format!("pget-{}", port.name())).display()
+                site.scratch()
+                    .join(format!("pget-{}", port.name()))
+                    .display()
             ),
         ));
-        assert!(said.contains("rw-r-----") && said.contains("moved"), "{said}");
+        assert!(
+            said.contains("rw-r-----") && said.contains("moved"),
+            "{said}"
+        );
         assert!(!site.served("a").exists());
         assert!(fs::read(site.scratch().join(format!("pget-{}", port.name()))).unwrap() == content);
     }

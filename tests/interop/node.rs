@@ -13,9 +13,14 @@ fn package() -> &'static Path {
     INSTALLED.get_or_init(|| {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("node");
         std::fs::create_dir_all(&directory).unwrap();
-        if !directory.join("node_modules/basic-ftp/package.json").exists() {
+        if !directory
+            .join("node_modules/basic-ftp/package.json")
+            .exists()
+        {
             let mut npm = client("npm");
-            npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(&directory).arg(PACKAGE);
+            npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"])
+                .arg(&directory)
+                .arg(PACKAGE);
             let _ = npm.output();
         }
         directory

@@ -33,11 +33,19 @@ impl Control {
             command.args(["-starttls", "ftp"]);
         }
         command.arg("-sess_out").arg(session_file(site));
-        let mut process =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let input = process.stdin.take().unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
-        let mut control = Self { process, input, output };
+        let mut control = Self {
+            process,
+            input,
+            output,
+        };
         // s_client itself reads the greeting in front of AUTH TLS.
         if port == Port::Implicit {
             assert!(control.reply().starts_with("220"));
@@ -58,7 +66,9 @@ impl Control {
 
     #[track_caller]
     fn says(&mut self, command: &str, code: &str) -> String {
-        self.input.write_all(format!("{command}\r\n").as_bytes()).unwrap();
+        self.input
+            .write_all(format!("{command}\r\n").as_bytes())
+            .unwrap();
         let reply = self.reply();
         assert!(reply.starts_with(code), "{command}: {reply:?}");
         reply
@@ -85,7 +95,10 @@ fn transfers(port: Port, tls: &str) {
     let content = octets(10, 300_001);
     site.write("down.bin", &content);
     let mut control = Control::open(&site, port, tls);
-    assert!(session_file(&site).exists(), "the server sent no session to resume");
+    assert!(
+        session_file(&site).exists(),
+        "the server sent no session to resume"
+    );
     // With TLS 1.3 the file holds one ticket, which must be good for more than one data connection.
     for _ in 0..3 {
         let data = control.passive_port();
@@ -94,13 +107,26 @@ fn transfers(port: Port, tls: &str) {
         command.arg("-sess_in").arg(session_file(&site));
         let got = command.output().unwrap();
         assert!(control.reply().starts_with("226"));
-        assert!(got.stdout == content, "{} octets: {}", got.stdout.len(), String::from_utf8_lossy(&got.stderr));
+        assert!(
+            got.stdout == content,
+            "{} octets: {}",
+            got.stdout.len(),
+            String::from_utf8_lossy(&got.stderr)
+        );
     }
     // Once more with s_client's report, to see that the session was resumed.
     let data = control.passive_port();
     control.says("NLST", "150");
     let report = client("openssl")
-        .args(["s_client", "-ign_eof", "-verify_return_error", tls, "-connect", &format!("{HOST}:{data}"), "-CAfile"])
+        .args([
+            "s_client",
+            "-ign_eof",
+            "-verify_return_error",
+            tls,
+            "-connect",
+            &format!("{HOST}:{data}"),
+            "-CAfile",
+        ])
         .arg(site.certificate())
         .arg("-sess_in")
         .arg(session_file(&site))
@@ -118,7 +144,11 @@ fn transfers(port: Port, tls: &str) {
     let local = site.scratch().join("up.txt");
     fs::write(&local, "0123456789\n".repeat(50_000)).unwrap();
     let mut command = s_client(&site, data, tls);
-    command.arg("-no_ign_eof").stdin(fs::File::open(&local).unwrap()).output().unwrap();
+    command
+        .arg("-no_ign_eof")
+        .stdin(fs::File::open(&local).unwrap())
+        .output()
+        .unwrap();
     assert!(control.reply().starts_with("226"));
     assert!(site.read("up.txt") == fs::read(&local).unwrap());
     control.quit();

@@ -6,17 +6,33 @@ use std::process::Command;
 use crate::support::{Port, Site, available, client, installed, octets, program_path, succeeds};
 
 fn run(kind: Port, tls: &str) {
-    let has_tls = || Command::new("perl").args(["-MIO::Socket::SSL", "-e", "1"]).output().unwrap().status.success();
-    if !installed("perl", "perl") || !available(has_tls(), "IO::Socket::SSL", "libio-socket-ssl-perl") {
+    let has_tls = || {
+        Command::new("perl")
+            .args(["-MIO::Socket::SSL", "-e", "1"])
+            .output()
+            .unwrap()
+            .status
+            .success()
+    };
+    if !installed("perl", "perl")
+        || !available(has_tls(), "IO::Socket::SSL", "libio-socket-ssl-perl")
+    {
         return;
     }
     let site = Site::start();
     site.write("down.bin", &octets(7, 2_000_001));
     let mut command = client("perl");
-    let said = succeeds(site.environment(&mut command, kind).arg(program_path("net_ftp_client.pl")).arg(tls));
+    let said = succeeds(
+        site.environment(&mut command, kind)
+            .arg(program_path("net_ftp_client.pl"))
+            .arg(tls),
+    );
     assert!(said.ends_with("done\n"), "{said}");
     for file in 0..20 {
-        assert!(site.read(&format!("up-{file}.bin")) == site.read("down.bin"), "upload {file}");
+        assert!(
+            site.read(&format!("up-{file}.bin")) == site.read("down.bin"),
+            "upload {file}"
+        );
     }
 }
 

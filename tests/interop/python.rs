@@ -10,7 +10,9 @@ fn run(kind: Port, resume: bool, tls: &str) {
     let site = Site::start();
     site.write("down.bin", &octets(5, 3_000_001));
     let mut command = client("python3");
-    site.environment(&mut command, kind).arg(program_path("ftplib_client.py")).arg(tls);
+    site.environment(&mut command, kind)
+        .arg(program_path("ftplib_client.py"))
+        .arg(tls);
     if resume {
         command.arg("resume");
     }

@@ -27,9 +27,17 @@ fn connect(site: &Site, port: Port, tls: &'static SupportedProtocolVersion) -> R
     let connector = RustlsConnector::from(Arc::new(config));
     let address = (HOST, site.port(port));
     let mut client = match port {
-        Port::Explicit => RustlsFtpStream::connect(address).unwrap().into_secure(connector, HOST).unwrap(),
-        #[allow(deprecated, reason = "the crate counts implicit FTPS as deprecated; this server does not")]
-        Port::Implicit => RustlsFtpStream::connect_secure_implicit(address, connector, HOST).unwrap(),
+        Port::Explicit => RustlsFtpStream::connect(address)
+            .unwrap()
+            .into_secure(connector, HOST)
+            .unwrap(),
+        #[allow(
+            deprecated,
+            reason = "the crate counts implicit FTPS as deprecated; this server does not"
+        )]
+        Port::Implicit => {
+            RustlsFtpStream::connect_secure_implicit(address, connector, HOST).unwrap()
+        }
     };
     client.login(USER, PASSWORD).unwrap();
     client.transfer_type(FileType::Binary).unwrap();
@@ -48,16 +56,24 @@ fn session(port: Port, tls: &'static SupportedProtocolVersion, mode: Mode) {
 
     for round in 0..12 {
         let name = format!("up-{round}.bin");
-        assert_eq!(client.put_file(&name, &mut Cursor::new(&content)).unwrap(), content.len() as u64);
+        assert_eq!(
+            client.put_file(&name, &mut Cursor::new(&content)).unwrap(),
+            content.len() as u64
+        );
         assert!(site.read(&name) == content, "upload {round}");
     }
     for round in 0..12 {
-        assert!(client.retr_as_buffer("down.bin").unwrap().into_inner() == content, "download {round}");
+        assert!(
+            client.retr_as_buffer("down.bin").unwrap().into_inner() == content,
+            "download {round}"
+        );
     }
     client.resume_transfer(1_000_000).unwrap();
     let tail = client.retr("down.bin", |stream| {
         let mut tail = Vec::new();
-        stream.read_to_end(&mut tail).map_err(FtpError::ConnectionError)?;
+        stream
+            .read_to_end(&mut tail)
+            .map_err(FtpError::ConnectionError)?;
         Ok(tail)
     });
     assert!(tail.unwrap() == content[1_000_000..]);
@@ -66,12 +82,22 @@ fn session(port: Port, tls: &'static SupportedProtocolVersion, mode: Mode) {
     client.mkdir("d").unwrap();
     client.cwd("d").unwrap();
     assert_eq!(client.pwd().unwrap(), "/d");
-    client.append_file("appended", &mut Cursor::new(b"head ")).unwrap();
-    client.append_file("appended", &mut Cursor::new(b"tail")).unwrap();
+    client
+        .append_file("appended", &mut Cursor::new(b"head "))
+        .unwrap();
+    client
+        .append_file("appended", &mut Cursor::new(b"tail"))
+        .unwrap();
     assert_eq!(site.read("d/appended"), b"head tail");
     assert_eq!(client.nlst(None).unwrap(), ["appended"]);
     assert_eq!(client.list(None).unwrap().len(), 1);
-    assert!(client.mlsd(None).unwrap().iter().any(|line| line.ends_with(" appended")));
+    assert!(
+        client
+            .mlsd(None)
+            .unwrap()
+            .iter()
+            .any(|line| line.ends_with(" appended"))
+    );
     client.rename("appended", "/moved").unwrap();
     client.cdup().unwrap();
     client.mdtm("moved").unwrap();

@@ -86,7 +86,12 @@ pub(crate) fn succeeds(command: &mut Command) -> String {
 pub(crate) fn fails(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(!output.status.success(), "{}", told(command, &output));
-    assert_ne!(output.status.code(), Some(124), "{}", told(command, &output));
+    assert_ne!(
+        output.status.code(),
+        Some(124),
+        "{}",
+        told(command, &output)
+    );
     told(command, &output)
 }
 
@@ -109,7 +114,9 @@ fn told(command: &Command, output: &Output) -> String {
 
 /// One of the programs beside this file.
 pub(crate) fn program_path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/programs").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/interop/programs")
+        .join(name)
 }
 
 /// The same `length` octets for the same `seed`, not compressible, all values, every line end among them.
@@ -124,12 +131,22 @@ pub(crate) fn octets(seed: u64, length: usize) -> Vec<u8> {
 #[track_caller]
 pub(crate) fn assert_same_tree(left: &Path, right: &Path) -> usize {
     let (names, others) = (names_below(left), names_below(right));
-    assert_eq!(names, others, "{} and {} differ in names", left.display(), right.display());
+    assert_eq!(
+        names,
+        others,
+        "{} and {} differ in names",
+        left.display(),
+        right.display()
+    );
     let mut files = 0;
     for name in names {
         let path = left.join(&name);
         if path.is_file() {
-            assert!(fs::read(&path).unwrap() == fs::read(right.join(&name)).unwrap(), "{} differs", name.display());
+            assert!(
+                fs::read(&path).unwrap() == fs::read(right.join(&name)).unwrap(),
+                "{} differs",
+                name.display()
+            );
             files += 1;
         }
     }
@@ -160,7 +177,11 @@ pub(crate) fn plant_tree(root: &Path, directories: usize, files: usize) {
         for file in 0..files {
             let seed = directory * files + file;
             let length = [0, 1, 1000, 16_384, 16_385, 40_000][seed % 6];
-            fs::write(path.join(format!("file-{file:03}.bin")), octets(seed as u64, length)).unwrap();
+            fs::write(
+                path.join(format!("file-{file:03}.bin")),
+                octets(seed as u64, length),
+            )
+            .unwrap();
         }
     }
 }
@@ -168,7 +189,11 @@ pub(crate) fn plant_tree(root: &Path, directories: usize, files: usize) {
 /// Number of directories and of files in each for the mirror tests: small by default, the figures of the
 /// acceptance test where `CI` is set.
 pub(crate) fn tree_size() -> (usize, usize) {
-    if std::env::var_os("CI").is_some() { (50, 40) } else { (10, 20) }
+    if std::env::var_os("CI").is_some() {
+        (50, 40)
+    } else {
+        (10, 20)
+    }
 }
 
 /// The server's address as most clients name it; the certificate is also good for `localhost`.
@@ -198,7 +223,11 @@ impl Site {
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
-        add.stdin.take().unwrap().write_all(format!("{PASSWORD}\n").as_bytes()).unwrap();
+        add.stdin
+            .take()
+            .unwrap()
+            .write_all(format!("{PASSWORD}\n").as_bytes())
+            .unwrap();
         assert!(add.wait().unwrap().success());
         let mut serve = Command::new(env!("CARGO_BIN_EXE_ringftpd"));
         serve.arg("serve").arg(path("served"));
@@ -214,11 +243,18 @@ impl Site {
         if rustix::process::geteuid().is_root() {
             serve.args(["--run-as", "root"]);
         }
-        let mut process = serve.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut process = serve
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut ports = [0, 0];
         for line in lines.by_ref().map(Result::unwrap) {
-            for (port, begin) in ports.iter_mut().zip(["explicit FTPS on ", "implicit FTPS on "]) {
+            for (port, begin) in ports
+                .iter_mut()
+                .zip(["explicit FTPS on ", "implicit FTPS on "])
+            {
                 if let Some(address) = line.strip_prefix(begin) {
                     *port = address.trim().rsplit(':').next().unwrap().parse().unwrap();
                 }
@@ -229,7 +265,11 @@ impl Site {
         }
         assert!(!ports.contains(&0), "the server did not start");
         std::thread::spawn(move || lines.for_each(drop));
-        Self { process, ports, directory }
+        Self {
+            process,
+            ports,
+            directory,
+        }
     }
 
     pub(crate) fn port(&self, port: Port) -> u16 {
