@@ -78,6 +78,11 @@ pub const CORES_MAX: usize = 1024;
 pub const TIMER_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 >>>>>>> cli
 
+/// A certificate that expires within this time is warned of.
+pub const CERTIFICATE_EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Descriptors kept for other things than control connections: rings, listeners, logs, files.
+pub const DESCRIPTORS_KEPT: usize = 256;
+
 const _: () = assert!(PASSWORD_HASHES_AT_ONCE_MAX <= BLOCKING_THREADS_MAX);
 const _: () = assert!(PASSWORD_OCTETS_MAX < COMMAND_LINE_OCTETS_MAX);
 const _: () = assert!(COMMAND_QUEUE_OCTETS_MAX >= COMMAND_LINE_OCTETS_MAX);

@@ -4,11 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use ringftpd::auth::Authenticator;
-use ringftpd::config::{
-    AccountSource, Checked, Command, CommandLine, Exit, Failure, Privileges, run_user_command,
-};
-use ringftpd::sys::host;
+use ringftpd::config::{Checked, Command, CommandLine, Exit, run_user_command, serve};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -19,7 +15,7 @@ fn main() -> ExitCode {
         Err(error) => return report_usage(&error),
     };
     let outcome = match command_line.command {
-        Command::Serve(options) => Checked::new(*options).and_then(serve),
+        Command::Serve(options) => Checked::new(*options).and_then(|checked| serve(&checked)),
         Command::User(command) => run_user_command(command).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|failure| {
@@ -48,18 +44,4 @@ fn report_usage(error: &clap::Error) -> ExitCode {
     let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence);
     eprintln!("ringftpd: {sentence}; see `ringftpd --help`");
     ExitCode::from(Exit::Usage as u8)
-}
-
-fn serve(checked: Checked) -> Result<ExitCode, Failure> {
-    checked.log.install();
-    host::probe_ring()?;
-    host::raise_descriptor_limit();
-    let privileges = Privileges::prepare(&checked)?;
-    let source = AccountSource::new(&checked, privileges.keeper())?;
-    let home = privileges.drop()?;
-    let accounts = source.load(&home)?;
-    privileges.check_homes(&accounts, &home)?;
-    let _authenticator = Authenticator::new(accounts)
-        .map_err(|_| Failure::new(Exit::System, "the system gives no random numbers"))?;
-    Ok(ExitCode::SUCCESS)
 }

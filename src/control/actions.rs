@@ -7,7 +7,8 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::{Connection, Core, Letter};
-use crate::auth::{Account, Check};
+use crate::admission::UserPermit;
+use crate::auth::{Account, Check, CheckFailed};
 use crate::proto::{
     Action, Event, FileError, FileReply, FileRequest, LoginVerdict, Secret, Transfer, TransferEnd,
     TransferKind, TransferReady,
@@ -20,6 +21,8 @@ use crate::{data, vfs};
 pub(super) struct Login {
     pub(super) account: Arc<Account>,
     pub(super) root: Rc<vfs::Root>,
+    /// Counts as a session of the user until it is dropped.
+    _permit: UserPermit,
 }
 
 /// The command of a transfer, for the log.
@@ -103,7 +106,7 @@ impl Connection {
     }
 
     fn check_login(&mut self, user: &[u8], password: &Secret) {
-        let check = self.core.authenticator.check(user, password);
+        let check = self.core.authenticator.check(user, password, rt::now());
         let core = Rc::clone(&self.core);
         let mailbox = Rc::clone(&self.mailbox);
         rt::spawn(async move {
@@ -122,23 +125,23 @@ impl Connection {
         });
     }
 
-    pub(super) fn logged_in(&mut self, login: Option<Login>) {
-        let verdict = if login.is_some() {
-            LoginVerdict::Granted
-        } else {
-            LoginVerdict::Refused
+    pub(super) fn logged_in(&mut self, login: Result<Login, LoginVerdict>) {
+        let peer = self.peer.ip().to_canonical();
+        let verdict = match login {
+            Ok(login) => {
+                let user = login.account.name.as_str();
+                let tls = self.channel.summary().map(|summary| summary.to_string());
+                info!(%peer, user, tls = tls.as_deref().unwrap_or("-"), "login");
+                self.login = Some(login);
+                LoginVerdict::Granted
+            }
+            Err(verdict) => {
+                let user = self.session.user().unwrap_or_default().escape_ascii();
+                info!(%peer, %user, ?verdict, "login refused");
+                verdict
+            }
         };
-        if let Some(login) = &login {
-            let user = login.account.name.as_str();
-            let tls = self.channel.summary().map(|summary| summary.to_string());
-            info!(peer = %self.peer.ip().to_canonical(), user, tls = tls.as_deref().unwrap_or("-"), "login");
-        } else {
-            let user = self.session.user().unwrap_or_default().escape_ascii();
-            info!(peer = %self.peer.ip().to_canonical(), %user, "login refused");
-        }
-        self.login = login;
-        self.session
-            .handle_event(Event::LoginChecked(verdict), rt::now());
+        self.session.handle_event(Event::LoginChecked(verdict), rt::now());
     }
 
     /// A request on files. The session asks only when somebody is logged in.
@@ -228,6 +231,13 @@ impl Connection {
 }
 
 impl Core {
+    /// Lets a user in whose password was right.
+    async fn admit(&self, account: Arc<Account>) -> Result<Login, LoginVerdict> {
+        let permit = self.admission.enter_user(&account.name).ok_or(LoginVerdict::Unavailable)?;
+        let root = self.root_of(&account).await.ok_or(LoginVerdict::Unavailable)?;
+        Ok(Login { account, root, _permit: permit })
+    }
+
     /// The user's root directory, open; shared by the user's sessions on this core.
     async fn root_of(&self, account: &Account) -> Option<Rc<vfs::Root>> {
         let key = (account.home.clone(), account.permissions);

@@ -12,7 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
@@ -25,9 +25,9 @@ use tracing::{debug, info};
 use crate::admission::Admission;
 use crate::auth::{Authenticator, Permissions};
 use crate::proto::session::{self, ChannelKind, Session};
-use crate::proto::{Event, FileError, Transfer, TransferEnd, TransferReady};
+use crate::proto::{Event, FileError, LoginVerdict, Transfer, TransferReady};
 use crate::rt::{self, Alarm, Mailbox, Socket};
-use crate::{data, limits, tls, vfs};
+use crate::{data, tls, vfs};
 
 use actions::Login;
 use channel::{Change, Channel};
@@ -113,7 +113,7 @@ impl Core {
 enum Letter {
     Event(Event),
     Opened(Result<(data::Opened, TransferReady), FileError>),
-    LoggedIn(Option<Login>),
+    LoggedIn(Result<Login, LoginVerdict>),
     Ended(data::Outcome),
     ShutDown { force: bool },
 }

@@ -19,7 +19,8 @@ use time::{Date, Month, OffsetDateTime, Time};
 
 use crate::limits;
 
-const CERTIFICATE_FILE: &str = "self-signed-cert.pem";
+/// The self-signed certificate's file in the state directory.
+pub const CERTIFICATE_FILE: &str = "self-signed-cert.pem";
 const KEY_FILE: &str = "self-signed-key.pem";
 /// A new self-signed certificate is valid from this long ago, for clients whose clock is late.
 const CLOCK_SKEW: Duration = Duration::from_secs(24 * 3600);

@@ -25,7 +25,7 @@ use rustls::version::{TLS12, TLS13};
 use crate::limits;
 
 pub use engine::{Engine, Progress, TlsError, sealed_len};
-pub use identity::{Identity, IdentityError};
+pub use identity::{CERTIFICATE_FILE as SELF_SIGNED_CERTIFICATE_FILE, Identity, IdentityError};
 pub use sessions::{ControlTls, SessionStore};
 
 /// Must a data connection resume a TLS session of its control connection?

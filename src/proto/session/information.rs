@@ -27,6 +27,7 @@ impl Session {
         let tls = self.settings.tls_available;
         match row.feature {
             Feature::None => None,
+            Feature::Line("EPRT") if !self.settings.active => None,
             Feature::Line(line) => Some(format!(" {line}")),
             Feature::Security(line) => tls.then(|| format!(" {line}")),
             Feature::Protection => tls.then(|| {

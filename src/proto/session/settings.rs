@@ -34,6 +34,8 @@ pub struct Settings {
     pub tls_available: bool,
     /// Whether CCC is allowed on explicit connections (RFC 4217 §5).
     pub ccc: bool,
+    /// Whether PORT and EPRT are served; 502 otherwise.
+    pub active: bool,
     /// The address that 227 shows instead of the control connection's own.
     pub passive_address: Option<Ipv4Addr>,
     /// From the connection to the first login.
@@ -52,6 +54,7 @@ impl Default for Settings {
             tls_data: Requirement::Required,
             tls_available: true,
             ccc: false,
+            active: true,
             passive_address: None,
             login_time_max: Duration::from_secs(120),
             idle_time_max: Duration::from_secs(300),

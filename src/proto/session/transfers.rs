@@ -108,6 +108,9 @@ impl Session {
     }
 
     fn connect_to(&mut self, address: Result<SocketAddr, Refusal>) {
+        if !self.settings.active {
+            return self.reply(Code::NotImplemented, "Active mode is off: use PASV or EPSV.");
+        }
         // Bad syntax comes first, as for every command; then the sequence; then policy.
         let checked = match address {
             Err(refusal @ (Code::BadArgument, _)) => Err(refusal),
