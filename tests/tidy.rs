@@ -14,8 +14,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("logging", &[]),
     ("admission", &[]),
     ("auth", &[]),
-    ("rt", &["sys"]),
     ("tls", &[]),
+    ("rt", &["sys"]),
     ("vfs", &["proto", "rt", "sys"]),
     ("data", &["proto", "rt", "sys", "tls", "vfs"]),
     (
@@ -38,13 +38,29 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "auth",
             "control",
             "data",
+            "proto",
             "rt",
             "sys",
             "tls",
             "vfs",
         ],
     ),
-    ("config", &["auth", "logging", "sys"]),
+    (
+        "config",
+        &[
+            "admission",
+            "auth",
+            "control",
+            "data",
+            "logging",
+            "proto",
+            "rt",
+            "server",
+            "sys",
+            "tls",
+            "vfs",
+        ],
+    ),
 ];
 
 /// Imports beyond the table: file, module, reason.
