@@ -22,10 +22,13 @@
 //! marker*: as in RFC 959, RFC 2228 and RFC 4217. *Set-up*: what PASV, EPSV, PORT or EPRT left
 //! behind for the next transfer. *Core*: one pinned thread with its own ring.
 
+pub mod admission;
 pub mod auth;
+pub mod config;
 pub mod control;
 pub mod data;
 pub mod limits;
+pub mod logging;
 pub mod proto;
 pub mod rt;
 pub mod server;

@@ -30,6 +30,9 @@ pub const GLOB_MATCHES_MAX: usize = 100_000;
 pub const TLS_SESSIONS_PER_CONTROL_MAX: usize = 16;
 /// TLS 1.3 tickets sent on a control connection.
 pub const TLS_TICKETS_CONTROL: usize = 4;
+/// The same where data connections must resume: uploads bring no new tickets, and some clients
+/// spend each ticket once.
+pub const TLS_TICKETS_CONTROL_REQUIRED: usize = 12;
 /// TLS 1.3 tickets sent on a download's or listing's handshake.
 pub const TLS_TICKETS_DOWNLOAD: usize = 1;
 /// Plaintext octets of one full TLS record (RFC 8446 §5.1).
@@ -50,7 +53,47 @@ pub const CREDENTIAL_REMEMBERED: Duration = Duration::from_secs(300);
 pub const CREDENTIALS_REMEMBERED_MAX: usize = 65_536;
 /// Connections accepted on a core before other work gets its turn.
 pub const ACCEPTS_PER_TURN: usize = 64;
+/// Octets of records that may hold parts of one incomplete TLS handshake message.
+pub const TLS_HANDSHAKE_OCTETS_HELD_MAX: usize = 64 * 1024;
+/// Largest file of PEM certificates or keys.
+pub const PEM_FILE_OCTETS_MAX: u64 = 1024 * 1024;
+/// Validity of a self-signed certificate, as long as Apple's and other clients accept.
+pub const SELF_SIGNED_VALIDITY: Duration = Duration::from_secs(825 * 24 * 3600);
+/// Password hashes computed at once, whole process; each takes 19 MiB with the default parameters.
+pub const PASSWORD_HASHES_AT_ONCE_MAX: usize = 4;
+/// Memory cost that a password hash of the users file may ask for, in KiB.
+pub const PASSWORD_HASH_MEMORY_KIB_MAX: u32 = 256 * 1024;
+/// Passes that a password hash of the users file may ask for.
+pub const PASSWORD_HASH_PASSES_MAX: u32 = 32;
+/// Longest password that `ringftpd user` accepts, in octets.
+pub const PASSWORD_OCTETS_MAX: usize = 1024;
+/// Longest user name in octets.
+pub const USER_NAME_OCTETS_MAX: usize = 64;
+/// Largest users file, certificate or key file that is read, in octets.
+pub const SETTINGS_FILE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
+/// Descriptors that the server asks for at most.
+pub const DESCRIPTORS_MAX: u64 = 1_048_576;
+/// Threads that `--cores` may ask for.
+pub const CORES_MAX: usize = 1024;
+/// Longest time that a timer option may name.
+pub const TIMER_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Octets of directory entries taken from the kernel at a time.
+pub const DIRECTORY_READ_OCTETS: usize = 32 * 1024;
+/// Directory entries looked at in one piece of blocking work.
+pub const LISTING_ENTRIES_PER_JOB_MAX: usize = 16 * 1024;
+/// Names tried for STOU before giving up.
+pub const UNIQUE_NAME_TRIES_MAX: usize = 32;
+/// Times that opening is tried again while directories above are being renamed (openat2(2)).
+pub const OPEN_TRIES_MAX: usize = 16;
 
+/// A certificate that expires within this time is warned of.
+pub const CERTIFICATE_EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Descriptors kept for other things than control connections: rings, listeners, logs, files.
+pub const DESCRIPTORS_KEPT: usize = 256;
+
+const _: () = assert!(PASSWORD_HASHES_AT_ONCE_MAX <= BLOCKING_THREADS_MAX);
+const _: () = assert!(PASSWORD_OCTETS_MAX < COMMAND_LINE_OCTETS_MAX);
 const _: () = assert!(COMMAND_QUEUE_OCTETS_MAX >= COMMAND_LINE_OCTETS_MAX);
-const _: () = assert!(TLS_SESSIONS_PER_CONTROL_MAX > TLS_TICKETS_CONTROL);
+const _: () = assert!(TLS_TICKETS_CONTROL_REQUIRED >= TLS_TICKETS_CONTROL);
+const _: () = assert!(TLS_SESSIONS_PER_CONTROL_MAX > TLS_TICKETS_CONTROL_REQUIRED);
 const _: () = assert!(TRANSFER_CHUNK_OCTETS.is_multiple_of(TLS_RECORD_PLAINTEXT_MAX));

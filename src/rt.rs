@@ -1,1 +1,407 @@
-//! placeholder
+//! The runtime seam: ring, timers, tasks, buffers and the pool for blocking work.
+//!
+//! The waiting principle: a wait for a peer is a readiness poll or an operation on a socket, and
+//! is ended by shutting that socket down ([`within`], [`Socket::shut_down`]), never by dropping a
+//! future that owns data.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::OnceLock;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::limits;
+use crate::sys::{ring, socket};
+
+pub use crate::sys::ring::{Buffered, SharedFd, Span};
+pub use tokio_uring::spawn;
+
+/// Runs `main` on a ring of its own on this thread until it ends.
+///
+/// # Errors
+/// The ring could not be set up.
+pub fn run<F: Future>(entries: u32, main: F) -> io::Result<F::Output> {
+    let mut settings = tokio_uring::uring_builder();
+    // Measured: completions are reaped without interrupting this thread, and nobody else submits.
+    settings.setup_coop_taskrun().setup_single_issuer();
+    let mut builder = tokio_uring::builder();
+    builder.entries(entries).uring_builder(&settings);
+    let runtime = tokio_uring::Runtime::new(&builder)?;
+    Ok(runtime.block_on(main))
+}
+
+/// The current time.
+#[must_use]
+pub fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Sleeps until then.
+pub fn sleep_until(then: Instant) -> tokio::time::Sleep {
+    tokio::time::sleep_until(then.into())
+}
+
+/// Sleeps for so long.
+pub fn sleep(time: Duration) -> tokio::time::Sleep {
+    tokio::time::sleep(time)
+}
+
+/// Lets completions and other tasks have their turn. A plain yield would starve the ring, whose
+/// submissions leave only when the thread parks; a no-op through the ring does not.
+pub async fn yield_to_ring() {
+    tokio_uring::no_op().await.unwrap_or_default();
+}
+
+/// Runs blocking work on the process's bounded pool. When its threads are all busy it waits.
+///
+/// # Panics
+/// When `work` panics.
+pub async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
+    match blocking_pool().spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+fn blocking_pool() -> &'static tokio::runtime::Runtime {
+    static POOL: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    POOL.get_or_init(|| {
+        #[expect(
+            clippy::expect_used,
+            reason = "no thread, no server: nothing can be served"
+        )]
+        tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(limits::BLOCKING_THREADS_MAX)
+            .thread_name("blocking")
+            .build()
+            .expect("the runtime of the blocking pool needs no descriptors of its own")
+    })
+}
+
+/// Opens `path` below `directory` through the ring: cached paths are resolved at once, others on a
+/// kernel worker, so no core waits for a disk.
+///
+/// # Errors
+/// The kernel's error.
+pub async fn open(
+    directory: &SharedFd,
+    path: CString,
+    flags: i32,
+    mode: u32,
+    resolve: u64,
+) -> io::Result<OwnedFd> {
+    ring::open(directory, path, flags, mode, resolve).await
+}
+
+/// The limit of [`within`] was reached; the socket is shut down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimedOut;
+
+/// Awaits an operation on `socket`. When it takes longer than `limit` the socket is shut down,
+/// which ends the operation; it is awaited all the same, so nothing it owns is lost.
+///
+/// # Errors
+/// [`TimedOut`].
+pub async fn within<F: Future>(
+    limit: Duration,
+    socket: &Socket,
+    operation: F,
+) -> Result<F::Output, TimedOut> {
+    let mut operation = pin!(operation);
+    if let Ok(output) = tokio::time::timeout(limit, operation.as_mut()).await {
+        return Ok(output);
+    }
+    socket.shut_down();
+    operation.await;
+    Err(TimedOut)
+}
+
+/// A socket, connected or listening; shared with the operations in flight on it.
+#[derive(Debug, Clone)]
+pub struct Socket(SharedFd);
+
+impl Socket {
+    /// Takes over a descriptor.
+    #[must_use]
+    pub fn new(fd: OwnedFd) -> Self {
+        Self(Rc::new(fd))
+    }
+
+    /// Waits until there is something to read, a connection to accept, or the end.
+    ///
+    /// # Errors
+    /// The kernel refused to poll.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.ready(libc::POLLIN).await
+    }
+
+    /// Waits until there is room to write, a connect has ended, or the connection has.
+    ///
+    /// # Errors
+    /// The kernel refused to poll.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.ready(libc::POLLOUT).await
+    }
+
+    /// As [`Self::readable`] and [`Self::writable`], as a future that owns what it needs.
+    pub fn ready(&self, events: i16) -> impl Future<Output = io::Result<()>> + Unpin + 'static {
+        Ready(ring::ready(&self.0, events))
+    }
+
+    /// Receives through the ring; 0 is the end.
+    #[must_use]
+    pub fn receive(&self, span: Span) -> Buffered {
+        ring::receive(&self.0, span)
+    }
+
+    /// Sends from the span through the ring; may send a part.
+    #[must_use]
+    pub fn send(&self, span: Span) -> Buffered {
+        ring::send(&self.0, span)
+    }
+
+    /// Receives what is there.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is.
+    pub fn receive_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        socket::receive_now(self, buffer)
+    }
+
+    /// Sends what fits.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing does.
+    pub fn send_now(&self, octets: &[u8]) -> io::Result<usize> {
+        socket::send_now(self, octets)
+    }
+
+    /// Ends both directions and every wait on this socket.
+    pub fn shut_down(&self) {
+        socket::shut_down(self);
+    }
+
+    /// Sends FIN.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn finish_sending(&self) -> io::Result<()> {
+        socket::finish_sending(self)
+    }
+
+    /// The local address.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        socket::local_address(self)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+struct Ready<F>(F);
+
+impl<F, D> Future for Ready<F>
+where
+    F: Future<Output = (io::Result<u32>, D)> + Unpin,
+{
+    type Output = io::Result<()>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        std::pin::Pin::new(&mut self.0)
+            .poll(cx)
+            .map(|(result, _)| result.map(drop))
+    }
+}
+
+/// Readiness to receive, or a connection to accept.
+pub const READABLE: i16 = libc::POLLIN;
+/// Readiness to send.
+pub const WRITABLE: i16 = libc::POLLOUT;
+
+/// A timer that is touched only when it has to ring earlier than before: a deadline that moves on
+/// with every command costs nothing.
+#[derive(Debug, Default)]
+pub struct Alarm(Option<(Instant, std::pin::Pin<Box<tokio::time::Sleep>>)>);
+
+impl Alarm {
+    /// Ready once `deadline` has passed; never without one. One waiter only.
+    pub fn poll_at(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = deadline else {
+            return Poll::Pending;
+        };
+        let (armed, sleep) = self
+            .0
+            .get_or_insert_with(|| (deadline, Box::pin(sleep_until(deadline))));
+        if deadline < *armed {
+            *armed = deadline;
+            sleep.as_mut().reset(deadline.into());
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            if deadline <= now() {
+                self.0 = None;
+                return Poll::Ready(());
+            }
+            // It was armed for an earlier deadline that has moved on.
+            *armed = deadline;
+            sleep.as_mut().reset(deadline.into());
+        }
+        Poll::Pending
+    }
+}
+
+/// An open file of a transfer.
+#[derive(Debug, Clone)]
+pub struct File(SharedFd);
+
+impl File {
+    /// Takes over a descriptor.
+    #[must_use]
+    pub fn new(fd: OwnedFd) -> Self {
+        Self(Rc::new(fd))
+    }
+
+    /// Fills the span from `offset`, to the end of the file at most; returns how much it filled.
+    pub async fn read_full(&self, span: Span, offset: u64) -> (io::Result<usize>, Vec<u8>) {
+        let (start, end) = (span.start, span.end);
+        let mut buffer = span.buffer;
+        let mut filled = 0;
+        while start + filled < end {
+            let part = Span {
+                buffer,
+                start: start + filled,
+                end,
+            };
+            let (result, (_, back)) = ring::read_at(&self.0, part, offset + filled as u64).await;
+            buffer = back.buffer;
+            match result {
+                Ok(0) => break,
+                Ok(count) => filled += count as usize,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (Err(error), buffer),
+            }
+        }
+        (Ok(filled), buffer)
+    }
+
+    /// Writes all of the span at `offset`.
+    pub async fn write_all(&self, mut span: Span, mut offset: u64) -> (io::Result<()>, Vec<u8>) {
+        while span.start < span.end {
+            let (result, (_, back)) = ring::write_at(&self.0, span, offset).await;
+            span = back;
+            match result {
+                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), span.buffer),
+                Ok(count) => {
+                    span.start += count as usize;
+                    offset += u64::from(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (Err(error), span.buffer),
+            }
+        }
+        (Ok(()), span.buffer)
+    }
+
+    /// Brings it to the disk.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub async fn sync(&self) -> io::Result<()> {
+        ring::sync(&self.0).await.0.map(drop)
+    }
+}
+
+impl AsFd for File {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Octets of a chunk buffer: a chunk sealed into full records, and room for a cut record.
+pub const BUFFER_OCTETS: usize = limits::TRANSFER_CHUNK_OCTETS + 32 * 1024;
+
+thread_local! {
+    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static VECTORS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A chunk buffer of this core, [`BUFFER_OCTETS`] long, with whatever it held before.
+#[must_use]
+pub fn take_buffer() -> Vec<u8> {
+    let kept = BUFFERS.with_borrow_mut(Vec::pop);
+    kept.unwrap_or_else(|| vec![0; BUFFER_OCTETS])
+}
+
+/// Gives a chunk buffer back for the next transfer; one of another length is freed.
+pub fn give_buffer(buffer: Vec<u8>) {
+    if buffer.len() == BUFFER_OCTETS {
+        BUFFERS.with_borrow_mut(|kept| keep(kept, buffer));
+    }
+}
+
+/// An empty vector of this core that has, or soon gets, the capacity of a chunk.
+#[must_use]
+pub fn take_vector() -> Vec<u8> {
+    VECTORS.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+/// Gives a vector back for the next transfer.
+pub fn give_vector(mut vector: Vec<u8>) {
+    if vector.capacity() >= limits::TRANSFER_CHUNK_OCTETS && vector.capacity() <= 2 * BUFFER_OCTETS
+    {
+        vector.clear();
+        VECTORS.with_borrow_mut(|kept| keep(kept, vector));
+    }
+}
+
+fn keep(kept: &mut Vec<Vec<u8>>, buffer: Vec<u8>) {
+    if kept.len() < limits::TRANSFER_BUFFERS_KEPT_MAX {
+        kept.push(buffer);
+    }
+}
+
+/// Letters to one task from others on its core. Small while empty.
+#[derive(Debug)]
+pub struct Mailbox<T>(RefCell<(VecDeque<T>, Option<Waker>)>);
+
+impl<T> Mailbox<T> {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Rc<Self> {
+        Rc::new(Self(RefCell::new((VecDeque::new(), None))))
+    }
+
+    /// Leaves a letter and wakes the reader.
+    pub fn post(&self, letter: T) {
+        let mut inner = self.0.borrow_mut();
+        inner.0.push_back(letter);
+        if let Some(waker) = inner.1.take() {
+            waker.wake();
+        }
+    }
+
+    /// Takes the oldest letter, or waits for one. One reader only.
+    pub fn poll_take(&self, cx: &mut Context<'_>) -> Poll<T> {
+        let mut inner = self.0.borrow_mut();
+        if let Some(letter) = inner.0.pop_front() {
+            if inner.0.is_empty() {
+                inner.0.shrink_to(0);
+            }
+            return Poll::Ready(letter);
+        }
+        inner.1 = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}

@@ -1,2 +1,47 @@
 //! The server's command line.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use ringftpd::config::{Checked, Command, CommandLine, Exit, run_user_command, serve};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let command_line = match CommandLine::try_parse() {
+        Ok(command_line) => command_line,
+        Err(error) => return report_usage(&error),
+    };
+    let outcome = match command_line.command {
+        Command::Serve(options) => Checked::new(*options).and_then(|checked| serve(&checked)),
+        Command::User(command) => run_user_command(command).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|failure| {
+        eprintln!("ringftpd: {failure}");
+        failure.exit_code()
+    })
+}
+
+/// Help and version go to standard output in full; an error is one line.
+fn report_usage(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        // A reader that has left needs no help.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let words: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    let sentence = words.join(" ");
+    let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence);
+    eprintln!("ringftpd: {sentence}; see `ringftpd --help`");
+    ExitCode::from(Exit::Usage as u8)
+}

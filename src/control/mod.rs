@@ -1,1 +1,408 @@
-//! placeholder
+//! Drives one control connection: octets to the session, actions to the world, events back.
+//!
+//! The connection is one task. It waits for four things at once: the socket (readiness through
+//! the ring), letters from the tasks it started (a transfer, a request on files, a password
+//! check), the session's deadline, and the server's drain. Everything that takes time is a task
+//! of its own that posts a letter, so the loop never blocks and ABOR is always heard.
+
+mod actions;
+mod channel;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tracing::{debug, info};
+
+use crate::admission::Admission;
+use crate::auth::{Authenticator, Permissions};
+use crate::proto::session::{self, ChannelKind, Session};
+use crate::proto::{Event, FileError, LoginVerdict, Transfer, TransferReady};
+use crate::rt::{self, Alarm, Mailbox, Socket};
+use crate::{data, tls, vfs};
+
+use actions::Login;
+use channel::{Change, Channel};
+
+/// What the operator sets for control connections.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What the session may and must do.
+    pub session: Arc<session::Settings>,
+    /// What data connections may and must do.
+    pub data: Arc<data::Settings>,
+    /// What files look like.
+    pub files: Rc<vfs::Settings>,
+    /// Wait for a TLS handshake on the control connection.
+    pub handshake_time_max: Duration,
+    /// Wait for the client's close_notify after CCC and REIN.
+    pub close_time_max: Duration,
+    /// Wait for the client to close after QUIT.
+    pub drain_time_max: Duration,
+}
+
+/// What all control connections of a core share.
+pub struct Core {
+    /// The operator's settings.
+    pub settings: Settings,
+    /// Certificates and TLS policy; replaced on reload.
+    pub tls: RefCell<tls::Settings>,
+    /// Accounts and passwords, shared by all cores.
+    pub authenticator: Arc<Authenticator>,
+    /// Who may be in, shared by all cores.
+    pub admission: Arc<Admission>,
+    roots: RefCell<HashMap<(PathBuf, Permissions), Weak<vfs::Root>>>,
+    connections: RefCell<HashMap<u64, Rc<Mailbox<Letter>>>>,
+    next_connection: Cell<u64>,
+    draining: Cell<bool>,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core")
+            .field("connections", &self.connections.borrow().len())
+            .finish()
+    }
+}
+
+impl Core {
+    /// A core without connections.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        tls: tls::Settings,
+        authenticator: Arc<Authenticator>,
+        admission: Arc<Admission>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            settings,
+            tls: RefCell::new(tls),
+            authenticator,
+            admission,
+            roots: RefCell::default(),
+            connections: RefCell::default(),
+            next_connection: Cell::new(0),
+            draining: Cell::new(false),
+        })
+    }
+
+    /// Tells every connection that the server ends. `force` ends running transfers too.
+    pub fn shut_down(&self, force: bool) {
+        self.draining.set(true);
+        for mailbox in self.connections.borrow().values() {
+            mailbox.post(Letter::ShutDown { force });
+        }
+    }
+
+    /// Connections on this core.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.borrow().len()
+    }
+}
+
+/// What reaches a connection's task from other tasks of its core.
+enum Letter {
+    Event(Event),
+    Opened(Result<(data::Opened, TransferReady), FileError>),
+    LoggedIn(Result<Login, LoginVerdict>),
+    Ended(data::Outcome),
+    ShutDown { force: bool },
+}
+
+/// Why a connection's task woke.
+enum Wake {
+    Readable,
+    Writable,
+    Letter(Letter),
+    Deadline,
+}
+
+type Readiness = Pin<Box<dyn Future<Output = io::Result<()>>>>;
+
+struct Connection {
+    core: Rc<Core>,
+    channel: Channel,
+    session: Session,
+    mailbox: Rc<Mailbox<Letter>>,
+    local: SocketAddr,
+    peer: SocketAddr,
+    number: u64,
+    login: Option<Login>,
+    setup: Option<data::Setup>,
+    transfer: Option<Transfer>,
+    opened: Option<data::Opened>,
+    running: Option<Rc<data::Handle>>,
+    /// Set once the session wants to close: when to stop waiting for the last reply to leave.
+    closing: Option<Instant>,
+    readable: Option<Readiness>,
+    writable: Option<Readiness>,
+}
+
+/// Serves one control connection until it is closed.
+pub async fn serve(core: Rc<Core>, socket: Socket, peer: SocketAddr, kind: ChannelKind) {
+    let Ok(local) = socket.local_address() else {
+        return;
+    };
+    let number = core.next_connection.get();
+    core.next_connection.set(number + 1);
+    let mailbox = Mailbox::new();
+    core.connections
+        .borrow_mut()
+        .insert(number, Rc::clone(&mailbox));
+    let session = Session::new(
+        Arc::clone(&core.settings.session),
+        kind,
+        local,
+        peer,
+        rt::now(),
+    );
+    let mut connection = Connection {
+        channel: Channel::new(socket),
+        session,
+        mailbox,
+        local,
+        peer,
+        number,
+        login: None,
+        setup: None,
+        transfer: None,
+        opened: None,
+        running: None,
+        closing: None,
+        readable: None,
+        writable: None,
+        core,
+    };
+    if connection.core.draining.get() {
+        connection.session.handle_shutdown(false, rt::now());
+    }
+    debug!(%peer, ?kind, "control connection opened");
+    if let Err(error) = connection.run().await {
+        debug!(%peer, %error, "control connection broke");
+        // A fatal alert may be queued.
+        let _ = connection.channel.flush();
+    }
+    connection.end().await;
+    debug!(%peer, "control connection closed");
+}
+
+impl Connection {
+    async fn run(&mut self) -> io::Result<()> {
+        let mut alarm = Alarm::default();
+        loop {
+            let acted = self.act();
+            // Whatever went wrong, what is queued (an alert, a last reply) should leave.
+            self.channel.flush()?;
+            acted?;
+            if self.closing.is_some() && !self.channel.has_outgoing() {
+                return Ok(());
+            }
+            let deadline = self.deadline();
+            let wake = std::future::poll_fn(|cx| self.poll_wake(cx, &mut alarm, deadline));
+            match wake.await {
+                Wake::Readable => self.receive()?,
+                Wake::Writable => {}
+                Wake::Letter(letter) => self.open_letter(letter),
+                Wake::Deadline => self.time_out()?,
+            }
+        }
+    }
+
+    /// When something is due at the latest.
+    fn deadline(&self) -> Option<Instant> {
+        if self.closing.is_some() {
+            return self.closing;
+        }
+        [self.session.poll_deadline(), self.channel.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn poll_wake(
+        &mut self,
+        cx: &mut Context<'_>,
+        alarm: &mut Alarm,
+        deadline: Option<Instant>,
+    ) -> Poll<Wake> {
+        if let Poll::Ready(letter) = self.mailbox.poll_take(cx) {
+            return Poll::Ready(Wake::Letter(letter));
+        }
+        if self.channel.has_outgoing()
+            && poll_ready(&mut self.writable, self.channel.socket(), rt::WRITABLE, cx)
+        {
+            return Poll::Ready(Wake::Writable);
+        }
+        let wanted = self.closing.is_none()
+            && !self.channel.is_congested()
+            && (self.channel.wants_octets() || self.session.wants_octets());
+        if wanted && poll_ready(&mut self.readable, self.channel.socket(), rt::READABLE, cx) {
+            return Poll::Ready(Wake::Readable);
+        }
+        alarm.poll_at(deadline, cx).map(|()| Wake::Deadline)
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        let mut plain = Vec::new();
+        let change = self.channel.receive(&mut plain);
+        self.absorb(change, &plain)
+    }
+
+    /// Octets held back while the layer changed.
+    fn receive_held(&mut self) -> io::Result<()> {
+        let mut plain = Vec::new();
+        let change = self.channel.receive_held(&mut plain);
+        self.absorb(change, &plain)
+    }
+
+    fn absorb(&mut self, change: io::Result<Change>, plain: &[u8]) -> io::Result<()> {
+        let now = rt::now();
+        let change = match change {
+            Ok(change) => change,
+            Err(error) => {
+                self.session.handle_closed();
+                return Err(error);
+            }
+        };
+        if change == Change::Up {
+            if let Some(summary) = self.channel.summary() {
+                debug!(peer = %self.peer, %summary, "control connection protected");
+            }
+            self.session.handle_event(Event::TlsUp, now);
+        }
+        if !plain.is_empty() {
+            self.session.handle_octets(plain, now);
+        }
+        match change {
+            Change::Down => {
+                self.session.handle_event(Event::TlsDown, now);
+                // The session says whether a handshake or clear text is next; then what came
+                // behind close_notify can be taken as that.
+                self.act()?;
+                return self.receive_held();
+            }
+            Change::Closed => self.session.handle_closed(),
+            Change::None | Change::Up => {}
+        }
+        Ok(())
+    }
+
+    fn open_letter(&mut self, letter: Letter) {
+        let now = rt::now();
+        match letter {
+            Letter::Event(event) => self.session.handle_event(event, now),
+            Letter::LoggedIn(login) => self.logged_in(login),
+            Letter::Opened(result) => {
+                let event = result.map(|(opened, ready)| {
+                    self.opened = Some(opened);
+                    ready
+                });
+                self.session.handle_event(Event::TransferReady(event), now);
+            }
+            Letter::Ended(outcome) => {
+                self.running = None;
+                self.log_transfer(&outcome);
+                self.session
+                    .handle_event(Event::TransferEnded(outcome.end), now);
+            }
+            Letter::ShutDown { force } => self.session.handle_shutdown(force, now),
+        }
+    }
+
+    fn log_transfer(&mut self, outcome: &data::Outcome) {
+        let Some(transfer) = self.transfer.take() else {
+            return;
+        };
+        let user = self
+            .login
+            .as_ref()
+            .map_or("-", |login| login.account.name.as_str());
+        let tls = outcome.tls.as_ref().map(ToString::to_string);
+        info!(
+            peer = %self.peer.ip().to_canonical(),
+            user,
+            verb = actions::verb(&transfer.kind),
+            path = %transfer.path,
+            octets = outcome.octets,
+            seconds = outcome.time.as_secs_f64(),
+            route = outcome.route,
+            tls = tls.as_deref().unwrap_or("-"),
+            end = ?outcome.end,
+            "transfer"
+        );
+    }
+
+    fn time_out(&mut self) -> io::Result<()> {
+        let now = rt::now();
+        let channel_late = self
+            .channel
+            .deadline()
+            .is_some_and(|deadline| deadline <= now);
+        if channel_late || self.closing.is_some() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.session.handle_timeout(now);
+        Ok(())
+    }
+
+    /// Ends whatever still runs, then closes so that the last reply arrives: FIN, and a short wait
+    /// for the client's, because a close with unread octets would send RST.
+    async fn end(&mut self) {
+        self.setup = None;
+        if let Some(running) = self.running.take() {
+            running.abort();
+            while !matches!(self.take_letter().await, Letter::Ended(_)) {}
+        }
+        self.core.connections.borrow_mut().remove(&self.number);
+        let socket = self.channel.socket().clone();
+        if socket.finish_sending().is_ok() {
+            let wait = async {
+                let mut octets = [0; 1024];
+                // Bounded: a client that goes on sending is cut off.
+                for _ in 0..64 {
+                    match socket.receive_now(&mut octets) {
+                        Ok(0) => return,
+                        Ok(_) => {}
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            if socket.readable().await.is_err() {
+                                return;
+                            }
+                        }
+                        Err(_) => return,
+                    }
+                }
+            };
+            let _ = rt::within(self.core.settings.drain_time_max, &socket, wait).await;
+        }
+        // Ends the polls in flight, which hold the descriptor.
+        socket.shut_down();
+    }
+
+    async fn take_letter(&self) -> Letter {
+        std::future::poll_fn(|cx| self.mailbox.poll_take(cx)).await
+    }
+}
+
+/// Polls the readiness under way, or starts one.
+fn poll_ready(
+    under_way: &mut Option<Readiness>,
+    socket: &Socket,
+    events: i16,
+    cx: &mut Context<'_>,
+) -> bool {
+    let readiness = under_way.get_or_insert_with(|| Box::pin(socket.ready(events)));
+    let ready = readiness.as_mut().poll(cx).is_ready();
+    if ready {
+        *under_way = None;
+    }
+    ready
+}

@@ -1,1 +1,266 @@
-//! placeholder
+//! The life of one transfer: connect, handshake, copy, end, outcome.
+//!
+//! ```text
+//! set-up + opened file ──> connect ──> secure (PROT P) ──> send | receive ──> ends ──> outcome
+//! ```
+//!
+//! A transfer is a task of its own on the core of its control connection. The two share a
+//! [`Handle`]: the control connection reads the progress from it, and aborts by shutting down
+//! whatever socket the transfer waits on at that moment.
+
+pub mod connect;
+mod receive;
+pub mod route;
+mod secure;
+mod send;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::proto::TransferEnd;
+use crate::rt::{self, Socket};
+use crate::tls;
+use crate::vfs;
+
+pub use connect::Listener;
+pub use secure::Security;
+
+/// What the operator sets for data connections.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Wait for the client's connection, or for ours to it (425 afterwards).
+    pub connect_time_max: Duration,
+    /// Wait for the TLS handshake (522 afterwards).
+    pub handshake_time_max: Duration,
+    /// A transfer without progress for so long ends with 426.
+    pub stall_time_max: Duration,
+    /// Wait for the client to close after a download's last octet.
+    pub drain_time_max: Duration,
+    /// An upload is complete only on close_notify (RFC 4217 §12.6 draws it so); else a plain FIN
+    /// will do.
+    pub strict_eof: bool,
+    /// 226 to an upload means that the disk has it.
+    pub fsync: bool,
+    /// An upload that broke is removed instead of kept for a restart.
+    pub remove_partial: bool,
+    /// Ports for passive data connections.
+    pub passive_ports: RangeInclusive<u16>,
+    /// Active connections come from the control port less one (RFC 959 §3.2: 20; MS-FTPS: 989).
+    pub active_source_standard: bool,
+}
+
+/// Where the data connection comes from.
+#[derive(Debug)]
+pub enum Setup {
+    /// PASV, EPSV: a listener that waits for the client.
+    Passive(Listener),
+    /// PORT, EPRT: the client's address.
+    Active(SocketAddr),
+}
+
+/// What a transfer reads or writes.
+#[derive(Debug)]
+pub enum Opened {
+    /// RETR: a file, from an offset to the size it had when opened.
+    Download {
+        /// The file.
+        file: rt::File,
+        /// First octet.
+        offset: u64,
+        /// One past the last octet.
+        end: u64,
+    },
+    /// LIST, NLST, MLSD.
+    Listing(vfs::Listing),
+    /// STOR, APPE, STOU.
+    Upload(vfs::Upload),
+}
+
+/// One transfer, ready to run.
+#[derive(Debug)]
+pub struct Job {
+    /// Where the connection comes from; used up.
+    pub setup: Setup,
+    /// What is moved.
+    pub opened: Opened,
+    /// TYPE A conversion.
+    pub ascii: bool,
+    /// PROT P: how to protect the connection.
+    pub security: Option<Security>,
+    /// The control connection's local address.
+    pub local: SocketAddr,
+    /// The control connection's peer; nobody else is served.
+    pub peer: SocketAddr,
+    /// The operator's settings.
+    pub settings: Arc<Settings>,
+    /// Shared with the control connection.
+    pub handle: Rc<Handle>,
+}
+
+/// What the control connection and its running transfer share.
+#[derive(Debug, Default)]
+pub struct Handle {
+    octets: Cell<u64>,
+    aborted: Cell<bool>,
+    socket: RefCell<Option<Socket>>,
+}
+
+impl Handle {
+    /// Ends the transfer at once, whatever it waits for on the network.
+    pub fn abort(&self) {
+        self.aborted.set(true);
+        if let Some(socket) = self.socket.borrow().as_ref() {
+            socket.shut_down();
+        }
+    }
+
+    /// Octets moved so far, as they lie in the file.
+    #[must_use]
+    pub fn octets(&self) -> u64 {
+        self.octets.get()
+    }
+
+    fn add(&self, octets: u64) {
+        self.octets.set(self.octets.get() + octets);
+    }
+
+    /// From here on this is the socket to shut down.
+    ///
+    /// # Errors
+    /// The transfer was aborted before.
+    fn watch(&self, socket: &Socket) -> Result<(), TransferEnd> {
+        *self.socket.borrow_mut() = Some(socket.clone());
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), TransferEnd> {
+        if self.aborted.get() {
+            Err(TransferEnd::Aborted)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// How a transfer went, for the reply and for the log.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The end, for the reply.
+    pub end: TransferEnd,
+    /// Octets moved.
+    pub octets: u64,
+    /// From the transfer command to the end.
+    pub time: Duration,
+    /// Which way the octets went.
+    pub route: &'static str,
+    /// TLS version, cipher suite and whether the session was resumed.
+    pub tls: Option<tls::Summary>,
+}
+
+/// Runs a transfer to its end. The data connection is closed when this returns.
+pub async fn run(job: Job) -> Outcome {
+    let began = rt::now();
+    let handle = Rc::clone(&job.handle);
+    let mut outcome = Outcome {
+        end: TransferEnd::Complete,
+        octets: 0,
+        time: Duration::ZERO,
+        route: "",
+        tls: None,
+    };
+    let result = transfer(job, &mut outcome).await;
+    // An abort shuts the socket down under the transfer: whatever error that gave, it was ABOR.
+    outcome.end = match (handle.check(), result) {
+        (Err(aborted), Err(_)) => aborted,
+        (_, Err(end)) => end,
+        (_, Ok(())) => TransferEnd::Complete,
+    };
+    outcome.octets = handle.octets();
+    outcome.time = elapsed(began);
+    handle.socket.borrow_mut().take();
+    outcome
+}
+
+fn elapsed(since: Instant) -> Duration {
+    rt::now().saturating_duration_since(since)
+}
+
+async fn transfer(job: Job, outcome: &mut Outcome) -> Result<(), TransferEnd> {
+    let Job {
+        setup,
+        opened,
+        ascii,
+        security,
+        local,
+        peer,
+        settings,
+        handle,
+    } = job;
+    let link = Link { settings, handle };
+    let (opened, upload_undo) = match opened {
+        Opened::Upload(upload) => {
+            let undo = upload.undo();
+            (Opened::Upload(upload), Some(undo))
+        }
+        other => (other, None),
+    };
+    let result = async {
+        let socket = connect::connect(setup, local, peer, &link).await?;
+        let secured = match security {
+            Some(security) => {
+                let secured = secure::handshake(&socket, security, &link).await?;
+                outcome.tls = Some(secured.summary());
+                Some(secured)
+            }
+            None => None,
+        };
+        outcome.route = route::choose(secured.is_some(), ascii, &opened).name();
+        match opened {
+            Opened::Upload(upload) => receive::run(&socket, secured, upload, ascii, &link).await,
+            other => send::run(&socket, secured, other, ascii, &link).await,
+        }
+    }
+    .await;
+    if let (Err(_), Some(undo)) = (result, upload_undo) {
+        // A file that this command made and nothing was written to would only mislead.
+        if link.handle.octets() == 0 || link.settings.remove_partial {
+            undo.run(link.settings.remove_partial).await;
+        }
+    }
+    result
+}
+
+/// What every step of a transfer needs.
+#[derive(Debug)]
+struct Link {
+    settings: Arc<Settings>,
+    handle: Rc<Handle>,
+}
+
+impl Link {
+    /// Awaits an operation on the socket, at most as long as a transfer may stall.
+    async fn unstalled<F: Future>(
+        &self,
+        socket: &Socket,
+        operation: F,
+    ) -> Result<F::Output, TransferEnd> {
+        rt::within(self.settings.stall_time_max, socket, operation)
+            .await
+            .map_err(|rt::TimedOut| TransferEnd::Stalled)
+    }
+}
+
+/// What an error on the data connection means: reset, broken pipe, time-out of TCP itself.
+fn lost(_: io::Error) -> TransferEnd {
+    TransferEnd::ConnectionLost
+}
+
+/// What an error on a file means.
+fn failed(error: &io::Error) -> TransferEnd {
+    TransferEnd::File(vfs::file_error(error))
+}

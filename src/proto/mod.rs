@@ -17,15 +17,20 @@ pub mod address;
 pub mod ascii;
 pub mod client;
 pub mod command;
+mod date;
 pub mod event;
+pub mod facts;
+pub mod glob;
 pub mod line;
 pub mod listing;
 pub mod path;
 pub mod reply;
 pub mod session;
+pub mod timestamp;
 
 pub use event::{
     Action, Event, FileError, FileReply, FileRequest, FileTime, ListFormat, LoginVerdict, Secret,
     SetupError, Transfer, TransferEnd, TransferKind, TransferReady,
 };
 pub use path::VirtualPath;
+pub use session::{ChannelKind, Requirement, Session, Settings};

@@ -89,6 +89,22 @@ impl VirtualPath {
         self.0.len() == 1
     }
 
+    /// The path in quotes as 257 shows it, quotes in it doubled (RFC 959 Appendix II). The reply
+    /// encoder doubles `0xFF` on the control connection.
+    #[must_use]
+    pub fn quoted(&self) -> Vec<u8> {
+        let mut quoted = Vec::with_capacity(self.0.len() + 2);
+        quoted.push(b'"');
+        for octet in &self.0 {
+            if *octet == b'"' {
+                quoted.push(b'"');
+            }
+            quoted.push(*octet);
+        }
+        quoted.push(b'"');
+        quoted
+    }
+
     /// The parent directory and the last component; `None` for the root.
     #[must_use]
     pub fn split_last(&self) -> Option<(Self, &[u8])> {

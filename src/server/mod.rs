@@ -1,1 +1,284 @@
-//! placeholder
+//! One pinned thread and one ring for each core; signals, drain and reload on the main thread.
+
+mod accept;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use crate::admission::Admission;
+use crate::auth::Authenticator;
+use crate::proto::session::{self, ChannelKind};
+use crate::rt::{self, Socket};
+use crate::sys::{host, socket};
+use crate::{control, data, tls, vfs};
+
+/// Connections that may wait to be accepted on one listener (the kernel caps it at
+/// net.core.somaxconn).
+const BACKLOG: i32 = 4096;
+/// Submission entries of a core's ring; more in one turn are submitted in several calls.
+const RING_ENTRIES: u32 = 1024;
+/// After the grace period, the time for 426 and 421 to leave.
+const FORCED_END_TIME_MAX: Duration = Duration::from_secs(5);
+/// How often a draining core looks whether its last connection has ended.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
+
+/// What the server is made of. Everything in it is shared by all cores and never changes.
+#[derive(Clone)]
+pub struct Settings {
+    /// CPUs to use, one thread each.
+    pub cores: Vec<usize>,
+    /// Running transfers may go on for so long after SIGTERM.
+    pub grace: Duration,
+    /// What sessions may and must do.
+    pub session: Arc<session::Settings>,
+    /// What data connections may and must do.
+    pub data: Arc<data::Settings>,
+    /// What files look like.
+    pub files: vfs::Settings,
+    /// Wait for a TLS handshake on a control connection.
+    pub handshake_time_max: Duration,
+    /// Wait for the client's close_notify after CCC and REIN.
+    pub close_time_max: Duration,
+    /// Wait for the client to close after QUIT.
+    pub drain_time_max: Duration,
+    /// Who may be in.
+    pub admission: Arc<Admission>,
+    /// Accounts and passwords.
+    pub authenticator: Arc<Authenticator>,
+}
+
+/// Listeners for every core, bound while the process still had the right to.
+#[derive(Debug)]
+pub struct Listeners {
+    cores: Vec<Vec<(OwnedFd, ChannelKind)>>,
+    /// The explicit addresses, with the ports that the system chose for 0.
+    pub explicit: Vec<SocketAddr>,
+    /// The implicit ones.
+    pub implicit: Vec<SocketAddr>,
+}
+
+impl Listeners {
+    /// Binds every address once for each core (SO_REUSEPORT), so that the kernel spreads
+    /// connections over the cores.
+    ///
+    /// # Errors
+    /// The address that could not be bound, and why.
+    pub fn bind(
+        explicit: &[SocketAddr],
+        implicit: &[SocketAddr],
+        cores: usize,
+    ) -> Result<Self, (SocketAddr, io::Error)> {
+        let mut listeners = Self {
+            cores: (0..cores.max(1)).map(|_| Vec::new()).collect(),
+            explicit: Vec::new(),
+            implicit: Vec::new(),
+        };
+        for address in explicit {
+            let bound = listeners.add(*address, ChannelKind::Explicit)?;
+            listeners.explicit.push(bound);
+        }
+        for address in implicit {
+            let bound = listeners.add(*address, ChannelKind::Implicit)?;
+            listeners.implicit.push(bound);
+        }
+        Ok(listeners)
+    }
+
+    fn add(
+        &mut self,
+        address: SocketAddr,
+        kind: ChannelKind,
+    ) -> Result<SocketAddr, (SocketAddr, io::Error)> {
+        let failed = |error| (address, error);
+        // Without SO_REUSEPORT first: another server on this address is an error to be told, not
+        // somebody to share the clients with.
+        if address.port() != 0 {
+            drop(socket::listen(address, BACKLOG, false).map_err(failed)?);
+        }
+        let mut bound = address;
+        for core in &mut self.cores {
+            let fd = socket::listen(bound, BACKLOG, true).map_err(failed)?;
+            bound = socket::local_address(&fd).map_err(failed)?;
+            core.push((fd, kind));
+        }
+        Ok(bound)
+    }
+}
+
+/// From the main thread to a core.
+enum Command {
+    /// Stop accepting; end when the last transfer has, or after the grace period.
+    Drain,
+    /// End now.
+    Force,
+    /// New certificates.
+    Reload(tls::Settings),
+}
+
+/// Serves until SIGTERM or SIGINT; SIGHUP calls `reload` for new TLS settings.
+///
+/// # Errors
+/// A ring, a thread or a signal handler could not be set up.
+pub fn run(
+    settings: &Settings,
+    tls: &tls::Settings,
+    listeners: Listeners,
+    reload: impl FnMut() -> Option<tls::Settings>,
+) -> io::Result<()> {
+    let mut commands = Vec::new();
+    let mut threads = Vec::new();
+    for (cpu, listeners) in settings.cores.iter().copied().zip(listeners.cores) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        commands.push(sender);
+        let (settings, tls) = (settings.clone(), tls.clone());
+        let name = format!("core-{cpu}");
+        threads.push(thread::Builder::new().name(name).spawn(move || {
+            if let Err(error) = host::pin_thread(cpu) {
+                warn!(cpu, %error, "thread not pinned: the scheduler places it");
+            }
+            rt::run(RING_ENTRIES, serve_core(settings, tls, listeners, receiver))
+        })?);
+    }
+    let watching = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    watching.block_on(watch_signals(&commands, &threads, reload))?;
+    drop(commands);
+    let mut result = Ok(());
+    for thread in threads {
+        match thread.join() {
+            Ok(ended) => result = result.and(ended),
+            Err(_) => result = Err(io::Error::other("a core's thread panicked")),
+        }
+    }
+    result
+}
+
+/// Returns once every core has ended.
+async fn watch_signals<T>(
+    commands: &[mpsc::UnboundedSender<Command>],
+    threads: &[thread::JoinHandle<T>],
+    mut reload: impl FnMut() -> Option<tls::Settings>,
+) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let tell = |command: fn() -> Command| {
+        for core in commands {
+            // A core that has ended needs no command.
+            let _ = core.send(command());
+        }
+    };
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hang_up.recv() => {
+                if let Some(tls) = reload() {
+                    for core in commands {
+                        let _ = core.send(Command::Reload(tls.clone()));
+                    }
+                }
+                continue;
+            }
+            () = tokio::time::sleep(DRAIN_INTERVAL), if draining => {
+                if threads.iter().all(thread::JoinHandle::is_finished) {
+                    return Ok(());
+                }
+                continue;
+            }
+            () = tokio::time::sleep(Duration::from_secs(1)), if !draining => {
+                if threads.iter().any(thread::JoinHandle::is_finished) {
+                    error!("a core has ended by itself: stopping");
+                    draining = true;
+                    tell(|| Command::Force);
+                }
+                continue;
+            }
+        }
+        if draining {
+            info!("second signal: ending transfers now");
+            tell(|| Command::Force);
+        } else {
+            info!("stopping: no new connections, running transfers may finish");
+            draining = true;
+            tell(|| Command::Drain);
+        }
+    }
+}
+
+/// A core's main task.
+async fn serve_core(
+    settings: Settings,
+    tls: tls::Settings,
+    listeners: Vec<(OwnedFd, ChannelKind)>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+) {
+    let control = control::Settings {
+        session: settings.session,
+        data: settings.data,
+        files: Rc::new(settings.files),
+        handshake_time_max: settings.handshake_time_max,
+        close_time_max: settings.close_time_max,
+        drain_time_max: settings.drain_time_max,
+    };
+    let core = control::Core::new(control, tls, settings.authenticator, settings.admission);
+    let mut sockets = Vec::new();
+    for (fd, kind) in listeners {
+        let listener = Socket::new(fd);
+        sockets.push(listener.clone());
+        rt::spawn(accept::run(Rc::clone(&core), listener, kind));
+    }
+    let mut force = false;
+    loop {
+        match commands.recv().await {
+            Some(Command::Reload(tls)) => *core.tls.borrow_mut() = tls,
+            Some(Command::Drain) => break,
+            Some(Command::Force) | None => {
+                force = true;
+                break;
+            }
+        }
+    }
+    for listener in sockets {
+        listener.shut_down();
+    }
+    core.shut_down(force);
+    if !force {
+        tokio::select! {
+            () = drained(&core) => {}
+            () = rt::sleep(settings.grace) => core.shut_down(true),
+            _ = forced(&mut commands) => core.shut_down(true),
+        }
+    }
+    tokio::select! {
+        () = drained(&core) => {}
+        () = rt::sleep(FORCED_END_TIME_MAX) => {
+            warn!(connections = core.connections(), "connections cut off");
+        }
+    }
+}
+
+async fn forced(commands: &mut mpsc::UnboundedReceiver<Command>) {
+    while let Some(command) = commands.recv().await {
+        if matches!(command, Command::Force) {
+            return;
+        }
+    }
+}
+
+async fn drained(core: &control::Core) {
+    while core.connections() > 0 {
+        rt::sleep(DRAIN_INTERVAL).await;
+    }
+}

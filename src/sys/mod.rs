@@ -1,1 +1,9 @@
-//! placeholder
+//! Everything that talks to the kernel directly, one feature a file. All unsafe code of the
+//! project is in this module, each block with the reason why it is sound.
+
+pub mod fs;
+pub mod host;
+pub mod identity;
+pub mod keeper;
+pub mod ring;
+pub mod socket;

@@ -1,1 +1,219 @@
-//! placeholder
+//! TLS of control and data connections (RFC 4217) with rustls: settings, certificates, the session
+//! store that ties data connections to their control connection, and the record engine.
+//!
+//! Nothing here does network I/O: [`Engine`] turns octets into octets. The settings are immutable
+//! and shared by all cores; one [`ControlTls`] belongs to each control connection, and every engine
+//! of that control connection and of its data connections refers to it.
+//!
+//! The order of calls: [`Settings::new`] once, [`ControlTls::new`] at implicit TLS or AUTH,
+//! [`Engine::new`] with [`Role::Control`]; then for each protected transfer [`Engine::new`] with
+//! [`Role::Download`] or [`Role::Upload`], its handshake, and [`check_resumption`].
+
+mod engine;
+mod identity;
+mod sessions;
+#[cfg(test)]
+mod testing;
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::sign::SingleCertAndKey;
+use rustls::version::{TLS12, TLS13};
+
+use crate::limits;
+
+pub use engine::{Engine, Progress, TlsError, sealed_len};
+pub use identity::{CERTIFICATE_FILE as SELF_SIGNED_CERTIFICATE_FILE, Identity, IdentityError};
+pub use sessions::{ControlTls, SessionStore};
+
+/// Must a data connection resume a TLS session of its control connection?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// No session is ever stored or resumed.
+    Off,
+    /// Resumption is offered; once a client has resumed on a control connection, all its later
+    /// data connections must.
+    Prefer,
+    /// Every protected data connection must resume.
+    Require,
+}
+
+/// What a TLS connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A control connection.
+    Control,
+    /// A data connection on which the server sends: RETR and the listings.
+    Download,
+    /// A data connection on which the server receives: STOR, APPE, STOU.
+    Upload,
+}
+
+/// A connection's protection in a few words, for logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: &'static str,
+    /// The cipher suite's IANA name.
+    pub suite: &'static str,
+    /// Whether a session was resumed.
+    pub resumed: bool,
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let resumed = if self.resumed { " resumed" } else { "" };
+        write!(f, "{} {}{resumed}", self.version, self.suite)
+    }
+}
+
+/// The TLS settings of the whole server, for one certificate and one policy.
+///
+/// Cheap to clone. A reload makes a new value with [`Settings::with_identity`], which shares the
+/// sessions, so that clients connected before keep resuming.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    control: Arc<ServerConfig>,
+    download: Arc<ServerConfig>,
+    upload: Arc<ServerConfig>,
+    resume: Resume,
+    store: Arc<SessionStore>,
+}
+
+impl Settings {
+    /// Settings with an empty session store.
+    ///
+    /// # Errors
+    /// When the cryptographic provider does not support TLS 1.2 and TLS 1.3.
+    pub fn new(identity: &Identity, resume: Resume) -> Result<Self, rustls::Error> {
+        let store = Arc::new(SessionStore::new(resume != Resume::Off));
+        Self::build(identity, resume, store)
+    }
+
+    /// The same policy and the same sessions with another certificate.
+    ///
+    /// # Errors
+    /// As [`Settings::new`].
+    pub fn with_identity(&self, identity: &Identity) -> Result<Self, rustls::Error> {
+        Self::build(identity, self.resume, Arc::clone(&self.store))
+    }
+
+    /// The policy these settings were made with.
+    pub fn resume(&self) -> Resume {
+        self.resume
+    }
+
+    /// The sessions that can be resumed now.
+    pub fn store(&self) -> &Arc<SessionStore> {
+        &self.store
+    }
+
+    fn build(
+        identity: &Identity,
+        resume: Resume,
+        store: Arc<SessionStore>,
+    ) -> Result<Self, rustls::Error> {
+        let config =
+            |role| Ok::<_, rustls::Error>(Arc::new(configure(identity, &store, resume, role)?));
+        Ok(Self {
+            control: config(Role::Control)?,
+            download: config(Role::Download)?,
+            upload: config(Role::Upload)?,
+            resume,
+            store,
+        })
+    }
+
+    fn config(&self, role: Role) -> Arc<ServerConfig> {
+        Arc::clone(match role {
+            Role::Control => &self.control,
+            Role::Download => &self.download,
+            Role::Upload => &self.upload,
+        })
+    }
+}
+
+/// One rustls configuration.
+///
+/// SECURITY: resumption is bound to the control connection by [`SessionStore`]; a stateless
+/// ticketer would bypass it and stays off (the default). Early data stays refused: tickets are
+/// multi-use, so it could be replayed (RFC 8446 §8).
+fn configure(
+    identity: &Identity,
+    store: &Arc<SessionStore>,
+    resume: Resume,
+    role: Role,
+) -> Result<ServerConfig, rustls::Error> {
+    let certified = Arc::clone(identity.certified_key());
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    config.session_storage = Arc::clone(store) as Arc<_>;
+    config.max_early_data_size = 0;
+    config.send_half_rtt_data = false;
+    config.send_tls13_tickets = match role {
+        _ if !store.enabled() => 0,
+        Role::Control if resume == Resume::Require => limits::TLS_TICKETS_CONTROL_REQUIRED,
+        Role::Control => limits::TLS_TICKETS_CONTROL,
+        Role::Download => limits::TLS_TICKETS_DOWNLOAD,
+        // An uploading client may never read, and then tickets would sit unread in the receive
+        // buffer when it closes, which makes its kernel send a reset.
+        Role::Upload => 0,
+    };
+    // IANA registers "ftp" and "ftp-data" (RFC 7301 §6); rustls refuses a client that offers ALPN
+    // without a protocol listed here with no_application_protocol, which defeats ALPACA.
+    config.alpn_protocols = match role {
+        Role::Control => vec![b"ftp".to_vec()],
+        Role::Download | Role::Upload => vec![b"ftp-data".to_vec(), b"ftp".to_vec()],
+    };
+    // The kernel takes over the keys of data connections only.
+    config.enable_secret_extraction = role != Role::Control;
+    Ok(config)
+}
+
+/// Why a data connection is refused after its handshake (reply 522, RFC 4217 §10.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotResumed {
+    /// The client offered the session of another live control connection.
+    #[error("the data connection offered the TLS session of another control connection")]
+    Foreign,
+    /// The policy demands resumption and the handshake was a full one.
+    #[error("the data connection did not resume the TLS session of its control connection")]
+    Full,
+}
+
+/// Judges a data connection whose handshake is complete, and remembers on `control` that this
+/// client resumes.
+///
+/// # Errors
+/// [`NotResumed`] when the data connection must be refused.
+pub fn check_resumption(
+    policy: Resume,
+    control: &ControlTls,
+    engine: &Engine,
+) -> Result<(), NotResumed> {
+    // SECURITY: a session of another control connection means somebody else's data connection
+    // reached this port, whatever the policy.
+    if engine.foreign() {
+        return Err(NotResumed::Foreign);
+    }
+    if engine.resumed() {
+        control.set_has_resumed();
+        return Ok(());
+    }
+    match policy {
+        Resume::Require => Err(NotResumed::Full),
+        // An upload's handshake brings no new ticket, so a TLS 1.3 client that spends each ticket
+        // once runs dry; a client that still has one, or a TLS 1.2 session, must resume.
+        Resume::Prefer
+            if control.has_resumed()
+                && (control.has_unused_session() || engine.version() != "TLSv1.3") =>
+        {
+            Err(NotResumed::Full)
+        }
+        Resume::Prefer | Resume::Off => Ok(()),
+    }
+}

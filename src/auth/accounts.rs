@@ -1,0 +1,286 @@
+//! Accounts and what they may do.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::password::{HashError, StoredHash, StoredPassword};
+use super::users::{UsersError, UsersFile};
+use super::{CheckFailed, Verdict};
+
+/// A set of things that an account may do.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Permissions(u16);
+
+/// A word that names no permission.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{word}` is no permission; known are {known} and `all`", known = Permissions::ALL)]
+pub struct PermissionsError {
+    word: String,
+}
+
+/// Every permission and its name in users files and on the command line.
+const NAMES: [(Permissions, &str); 8] = [
+    (Permissions::READ, "read"),
+    (Permissions::WRITE, "write"),
+    (Permissions::APPEND, "append"),
+    (Permissions::DELETE, "delete"),
+    (Permissions::RENAME, "rename"),
+    (Permissions::LIST, "list"),
+    (Permissions::MAKE_DIRECTORY, "make-directory"),
+    (Permissions::CHANGE, "change"),
+];
+
+impl Permissions {
+    /// RETR, and SIZE and MDTM of files.
+    pub const READ: Self = Self(1);
+    /// STOR and STOU: new files and replaced ones.
+    pub const WRITE: Self = Self(1 << 1);
+    /// APPE, and STOR from a restart marker.
+    pub const APPEND: Self = Self(1 << 2);
+    /// DELE and RMD.
+    pub const DELETE: Self = Self(1 << 3);
+    /// RNFR and RNTO.
+    pub const RENAME: Self = Self(1 << 4);
+    /// LIST, NLST, MLSD, MLST and STAT of a path.
+    pub const LIST: Self = Self(1 << 5);
+    /// MKD.
+    pub const MAKE_DIRECTORY: Self = Self(1 << 6);
+    /// MFMT and SITE CHMOD: times and modes.
+    pub const CHANGE: Self = Self(1 << 7);
+    /// None of them.
+    pub const NONE: Self = Self(0);
+    /// All of them.
+    pub const ALL: Self = Self(0xff);
+    /// What an anonymous client may do.
+    pub const READ_ONLY: Self = Self(Self::READ.0 | Self::LIST.0);
+    /// Whatever changes something on disk.
+    pub const CHANGING: Self = Self(Self::ALL.0 & !Self::READ_ONLY.0);
+
+    /// Whether every one of `wanted` is in the set.
+    #[must_use]
+    pub const fn allows(self, wanted: Self) -> bool {
+        self.0 & wanted.0 == wanted.0
+    }
+
+    /// Whether any one of `others` is in the set.
+    #[must_use]
+    pub const fn intersects(self, others: Self) -> bool {
+        self.0 & others.0 != 0
+    }
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The names of the permissions in the set.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        NAMES
+            .into_iter()
+            .filter(move |(permission, _)| self.allows(*permission))
+            .map(|(_, name)| name)
+    }
+
+    /// The set of these words; `all` stands for every permission.
+    ///
+    /// # Errors
+    /// [`PermissionsError`] for the first word that is none.
+    pub fn from_words<'a>(
+        words: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, PermissionsError> {
+        words.into_iter().try_fold(Self::NONE, |set, word| {
+            if word == "all" {
+                return Ok(Self::ALL);
+            }
+            NAMES
+                .iter()
+                .find(|(_, name)| *name == word)
+                .map(|(permission, _)| set.union(*permission))
+                .ok_or_else(|| PermissionsError {
+                    word: word.to_owned(),
+                })
+        })
+    }
+}
+
+impl FromStr for Permissions {
+    type Err = PermissionsError;
+
+    /// Parses a list as `read,list,write`.
+    fn from_str(list: &str) -> Result<Self, PermissionsError> {
+        Self::from_words(
+            list.split(',')
+                .map(str::trim)
+                .filter(|word| !word.is_empty()),
+        )
+    }
+}
+
+impl fmt::Display for Permissions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, name) in self.names().enumerate() {
+            if position > 0 {
+                f.write_str(",")?;
+            }
+            f.write_str(name)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Permissions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Permissions({self})")
+    }
+}
+
+/// Whom a login opens: a name, a root directory, permissions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The user name, for logs and for limits per user.
+    pub name: String,
+    /// The directory that the account sees as `/`.
+    pub home: PathBuf,
+    /// What it may do there.
+    pub permissions: Permissions,
+}
+
+/// An account and how its password is checked.
+pub(super) struct Entry {
+    account: Arc<Account>,
+    password: StoredPassword,
+}
+
+/// The accounts that may log in; never changed once made.
+pub struct Accounts {
+    entries: HashMap<Box<[u8]>, Arc<Entry>>,
+    anonymous: Option<Arc<Account>>,
+    /// Hashed for unknown names, at the cost of most of the real hashes. `None` when no account
+    /// has a slow hash.
+    decoy: Option<StoredHash>,
+}
+
+impl Accounts {
+    /// No account at all.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            entries: HashMap::new(),
+            anonymous: None,
+            decoy: None,
+        }
+    }
+
+    /// The accounts of a users file; those without a home of their own get `default_home`.
+    ///
+    /// # Errors
+    /// [`UsersError`] when the system gives no random octets.
+    pub fn from_users(users: &UsersFile, default_home: &Path) -> Result<Self, UsersError> {
+        let decoy = StoredHash::decoy(users.iter().map(|(_, user)| user.password()))
+            .map_err(|HashError| UsersError::NoRandom)?;
+        let entries = users.iter().map(|(name, user)| {
+            let account = Account {
+                name: name.to_owned(),
+                home: user.home().unwrap_or(default_home).to_path_buf(),
+                permissions: user.permissions(),
+            };
+            let entry = Entry {
+                account: Arc::new(account),
+                password: StoredPassword::Hash(user.password().clone()),
+            };
+            (Box::from(name.as_bytes()), Arc::new(entry))
+        });
+        Ok(Self {
+            entries: entries.collect(),
+            anonymous: None,
+            decoy,
+        })
+    }
+
+    /// One account with every permission and a password that is random enough to need no slow
+    /// hash (at least 80 bits).
+    #[must_use]
+    pub fn one_time(name: &str, random_password: &str, home: &Path) -> Self {
+        let account = Account {
+            name: name.to_owned(),
+            home: home.to_path_buf(),
+            permissions: Permissions::ALL,
+        };
+        let entry = Entry {
+            account: Arc::new(account),
+            password: StoredPassword::random(random_password.as_bytes()),
+        };
+        Self {
+            entries: HashMap::from([(Box::from(name.as_bytes()), Arc::new(entry))]),
+            ..Self::none()
+        }
+    }
+
+    /// Lets in `anonymous` and `ftp` with any password, to read only.
+    #[must_use]
+    pub fn with_anonymous(mut self, home: &Path) -> Self {
+        self.anonymous = Some(Arc::new(Account {
+            name: "anonymous".to_owned(),
+            home: home.to_path_buf(),
+            permissions: Permissions::READ_ONLY,
+        }));
+        self
+    }
+
+    /// Every account, the anonymous one last.
+    pub fn iter(&self) -> impl Iterator<Item = &Account> {
+        let named = self.entries.values().map(|entry| &*entry.account);
+        named.chain(self.anonymous.as_deref())
+    }
+
+    pub(super) fn find(&self, user: &[u8]) -> Option<Arc<Entry>> {
+        self.entries.get(user).cloned()
+    }
+
+    /// The anonymous account, if there is one and this is a name for it (RFC 1635).
+    pub(super) fn anonymous(&self, user: &[u8]) -> Verdict {
+        let named = user.eq_ignore_ascii_case(b"anonymous") || user.eq_ignore_ascii_case(b"ftp");
+        self.anonymous.clone().filter(|_| named)
+    }
+
+    /// The verdict when it takes no slow hash; `None` when it does.
+    pub(super) fn check_at_once(&self, entry: Option<&Entry>, password: &[u8]) -> Option<Verdict> {
+        match entry {
+            Some(entry) => {
+                let matches = entry.password.matches_at_once(password)?;
+                Some(matches.then(|| Arc::clone(&entry.account)))
+            }
+            None if self.decoy.is_none() => Some(None),
+            None => None,
+        }
+    }
+
+    /// The verdict by the slow hash; for an unknown name, after the decoy's.
+    pub(super) fn check_by_hash(
+        &self,
+        entry: Option<&Entry>,
+        password: &[u8],
+    ) -> Result<Verdict, HashError> {
+        let stored = match entry {
+            Some(Entry {
+                password: StoredPassword::Hash(hash),
+                ..
+            }) => Some(hash),
+            _ => self.decoy.as_ref(),
+        };
+        let matches = stored.map_or(Ok(false), |hash| hash.verify(password))?;
+        Ok(entry
+            .filter(|_| matches)
+            .map(|entry| Arc::clone(&entry.account)))
+    }
+}
+
+impl From<HashError> for CheckFailed {
+    fn from(HashError: HashError) -> Self {
+        Self
+    }
+}

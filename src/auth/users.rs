@@ -1,0 +1,270 @@
+//! The users file: TOML, one table for each user, replaced as a whole.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use super::accounts::Permissions;
+use super::password::StoredHash;
+use crate::limits;
+
+/// What is wrong with a users file or a change to it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UsersError {
+    /// The text is no users file.
+    #[error("line {line}: {message}")]
+    Syntax {
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong, with the remedy.
+        message: String,
+    },
+    /// The name cannot be a user's.
+    #[error(
+        "a user name has 1 to {max} octets, no control characters, no space at its ends",
+        max = limits::USER_NAME_OCTETS_MAX
+    )]
+    BadName,
+    /// The user exists.
+    #[error("user `{0}` exists already; change the password with `ringftpd user passwd`")]
+    Exists(String),
+    /// There is no such user.
+    #[error("there is no user `{0}`; `ringftpd user list` shows all, `ringftpd user add` adds one")]
+    Unknown(String),
+    /// A password hash is none.
+    #[error("not an argon2id PHC string")]
+    BadHash,
+    /// The system gives no random octets.
+    #[error("the system gives no random numbers")]
+    NoRandom,
+}
+
+/// One user of a users file.
+#[derive(Clone)]
+pub struct User {
+    phc: String,
+    password: StoredHash,
+    home: Option<PathBuf>,
+    permissions: Permissions,
+}
+
+impl User {
+    /// A user with this password hash, as [`super::hash_password`] makes it.
+    ///
+    /// # Errors
+    /// [`UsersError::BadHash`].
+    pub fn new(
+        phc: String,
+        home: Option<PathBuf>,
+        permissions: Permissions,
+    ) -> Result<Self, UsersError> {
+        let password = StoredHash::parse(&phc).ok_or(UsersError::BadHash)?;
+        Ok(Self {
+            phc,
+            password,
+            home,
+            permissions,
+        })
+    }
+
+    pub(super) fn password(&self) -> &StoredHash {
+        &self.password
+    }
+
+    /// The user's own root directory, if one is named.
+    #[must_use]
+    pub fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
+    }
+
+    /// What the user may do.
+    #[must_use]
+    pub fn permissions(&self) -> Permissions {
+        self.permissions
+    }
+}
+
+/// The contents of a users file.
+#[derive(Clone, Default)]
+pub struct UsersFile {
+    users: BTreeMap<String, User>,
+}
+
+/// The file as serde reads it. The password is any value at first, so that no error quotes it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFile {
+    #[serde(default)]
+    users: BTreeMap<Spanned<String>, RawUser>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawUser {
+    password: Spanned<toml::Value>,
+    home: Option<Spanned<PathBuf>>,
+    permissions: Option<Spanned<Vec<String>>>,
+}
+
+#[derive(Serialize)]
+struct WrittenFile<'a> {
+    users: BTreeMap<&'a str, WrittenUser<'a>>,
+}
+
+#[derive(Serialize)]
+struct WrittenUser<'a> {
+    password: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    home: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    permissions: Option<Vec<&'a str>>,
+}
+
+const HEADER: &str =
+    "# Users of ringftpd. `ringftpd user` rewrites this file and keeps no comments.\n\n";
+
+impl UsersFile {
+    /// Parses the text of a users file.
+    ///
+    /// # Errors
+    /// [`UsersError::Syntax`] with the line; it never quotes a password.
+    pub fn parse(text: &str) -> Result<Self, UsersError> {
+        let raw: RawFile = toml::from_str(text).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            // Serde's messages may run over several lines; the first says it.
+            let message = error.message().lines().next().unwrap_or("not TOML");
+            syntax(text, offset, message.to_owned())
+        })?;
+        let mut users = BTreeMap::new();
+        for (name, raw_user) in raw.users {
+            let offset = name.span().start;
+            check_user_name(name.get_ref())
+                .map_err(|error| syntax(text, offset, error.to_string()))?;
+            let user = raw_user.check(text, name.get_ref())?;
+            users.insert(name.into_inner(), user);
+        }
+        Ok(Self { users })
+    }
+
+    /// The text of the file.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let users = self.users.iter().map(|(name, user)| {
+            let permissions = user.permissions;
+            let written = WrittenUser {
+                password: &user.phc,
+                home: user.home.as_deref(),
+                permissions: (permissions != Permissions::ALL)
+                    .then(|| permissions.names().collect()),
+            };
+            (name.as_str(), written)
+        });
+        let file = WrittenFile {
+            users: users.collect(),
+        };
+        // Strings, and paths that were checked to be UTF-8, always serialise.
+        let tables = toml::to_string(&file).unwrap_or_default();
+        format!("{HEADER}{tables}")
+    }
+
+    /// Adds a user.
+    ///
+    /// # Errors
+    /// [`UsersError::BadName`], [`UsersError::Exists`].
+    pub fn add(&mut self, name: &str, user: User) -> Result<(), UsersError> {
+        check_user_name(name)?;
+        match self.users.entry(name.to_owned()) {
+            MapEntry::Occupied(_) => Err(UsersError::Exists(name.to_owned())),
+            MapEntry::Vacant(place) => {
+                place.insert(user);
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives a user another password hash.
+    ///
+    /// # Errors
+    /// [`UsersError::Unknown`], [`UsersError::BadHash`].
+    pub fn set_password(&mut self, name: &str, phc: String) -> Result<(), UsersError> {
+        let password = StoredHash::parse(&phc).ok_or(UsersError::BadHash)?;
+        let user = self
+            .users
+            .get_mut(name)
+            .ok_or_else(|| UsersError::Unknown(name.to_owned()))?;
+        user.phc = phc;
+        user.password = password;
+        Ok(())
+    }
+
+    /// Removes a user.
+    ///
+    /// # Errors
+    /// [`UsersError::Unknown`].
+    pub fn remove(&mut self, name: &str) -> Result<(), UsersError> {
+        match self.users.remove(name) {
+            Some(_) => Ok(()),
+            None => Err(UsersError::Unknown(name.to_owned())),
+        }
+    }
+
+    /// Whether there is such a user.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.users.contains_key(name)
+    }
+
+    /// The users in order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &User)> {
+        self.users.iter().map(|(name, user)| (name.as_str(), user))
+    }
+}
+
+impl RawUser {
+    fn check(self, text: &str, name: &str) -> Result<User, UsersError> {
+        let hash = self.password.get_ref().as_str().unwrap_or_default();
+        let Some(password) = StoredHash::parse(hash) else {
+            let message = format!(
+                "the password of `{name}` is not an argon2id PHC string within bounds; set it with `ringftpd user passwd`"
+            );
+            return Err(syntax(text, self.password.span().start, message));
+        };
+        if let Some(home) = &self.home
+            && !home.get_ref().is_absolute()
+        {
+            let message = format!("the home of `{name}` must be an absolute path");
+            return Err(syntax(text, home.span().start, message));
+        }
+        let permissions = match &self.permissions {
+            None => Permissions::ALL,
+            Some(words) => Permissions::from_words(words.get_ref().iter().map(String::as_str))
+                .map_err(|error| syntax(text, words.span().start, error.to_string()))?,
+        };
+        Ok(User {
+            phc: hash.to_owned(),
+            password,
+            home: self.home.map(Spanned::into_inner),
+            permissions,
+        })
+    }
+}
+
+/// Whether the name can be a user's: USER must be able to carry it, and logs to show it.
+///
+/// # Errors
+/// [`UsersError::BadName`].
+pub fn check_user_name(name: &str) -> Result<(), UsersError> {
+    let usable = (1..=limits::USER_NAME_OCTETS_MAX).contains(&name.len())
+        && !name.chars().any(char::is_control)
+        && name.trim() == name;
+    usable.then_some(()).ok_or(UsersError::BadName)
+}
+
+fn syntax(text: &str, offset: usize, message: String) -> UsersError {
+    let before = text.as_bytes().get(..offset).unwrap_or_default();
+    let line = 1 + before.iter().filter(|octet| **octet == b'\n').count();
+    UsersError::Syntax { line, message }
+}

@@ -1,0 +1,102 @@
+//! Where the accounts of a running server come from, at the start and on every reload.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::failure::{Exit, Failure};
+use super::{Checked, users_store};
+use crate::auth::{self, Accounts};
+use crate::sys::keeper::Keeper;
+
+/// The account of a server that was started without any.
+#[derive(Clone)]
+pub struct OneTimeAccount {
+    /// Its name.
+    pub name: &'static str,
+    /// Its random password, to be printed once.
+    pub password: Zeroizing<String>,
+}
+
+/// Makes the table of accounts, as often as asked.
+pub struct AccountSource {
+    users: Option<PathBuf>,
+    anonymous: bool,
+    one_time: Option<OneTimeAccount>,
+    keeper: Arc<Keeper>,
+}
+
+impl AccountSource {
+    /// The source that the options name: a users file, the anonymous account, both, or a one-time
+    /// account where there is neither.
+    ///
+    /// # Errors
+    /// [`Failure`] when the system gives no random numbers.
+    pub fn new(checked: &Checked, keeper: Arc<Keeper>) -> Result<Self, Failure> {
+        let one_time = if checked.users.is_none() && !checked.anonymous {
+            let password = auth::random_password()
+                .map_err(|error| Failure::new(Exit::System, error.to_string()))?;
+            Some(OneTimeAccount {
+                name: "user",
+                password,
+            })
+        } else {
+            None
+        };
+        if let Some(path) = &checked.users {
+            warn_of_mode(path);
+        }
+        Ok(Self {
+            users: checked.users.clone(),
+            anonymous: checked.anonymous,
+            one_time,
+            keeper,
+        })
+    }
+
+    /// The one-time account, if there is one.
+    #[must_use]
+    pub fn one_time(&self) -> Option<&OneTimeAccount> {
+        self.one_time.as_ref()
+    }
+
+    /// Reads the users file and makes the accounts; those without a home get `home`. Blocks; also
+    /// for reloads, after root has been given away.
+    ///
+    /// # Errors
+    /// [`Failure`] when the users file cannot be read or is wrong; keep the old accounts then.
+    pub fn load(&self, home: &Path) -> Result<Accounts, Failure> {
+        let mut accounts = match (&self.users, &self.one_time) {
+            (Some(path), _) => {
+                let octets = self.keeper.read(path);
+                let octets = octets.map_err(|error| Failure::file(Exit::NoInput, path, error))?;
+                let users = users_store::parse(path, &octets)?;
+                Accounts::from_users(&users, home)
+                    .map_err(|error| Failure::file(Exit::Config, path, error))?
+            }
+            (None, Some(one_time)) => Accounts::one_time(one_time.name, &one_time.password, home),
+            (None, None) => Accounts::none(),
+        };
+        if self.anonymous {
+            accounts = accounts.with_anonymous(home);
+        }
+        Ok(accounts)
+    }
+}
+
+/// Warns when others than the owner may read the users file.
+fn warn_of_mode(path: &Path) {
+    let Ok(metadata) = std::fs::metadata(path) else {
+        return;
+    };
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        tracing::warn!(
+            "{} has mode {mode:o} and can be used by others than its owner: `chmod 600 {}`",
+            path.display(),
+            path.display()
+        );
+    }
+}

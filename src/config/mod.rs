@@ -1,0 +1,293 @@
+//! The command line: raw options first ([`ServeOptions`]), checked values second ([`Checked`]).
+
+mod accounts;
+mod failure;
+mod options;
+mod privileges;
+mod prompt;
+mod serve;
+mod user;
+mod users_store;
+mod value;
+mod welcome;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::limits;
+use crate::logging::LogSettings;
+use crate::sys::{host, identity};
+
+pub use accounts::{AccountSource, OneTimeAccount};
+pub use failure::{Exit, Failure, explain_bind_error};
+pub use options::{ActiveSourcePort, Command, CommandLine, Protect, Resume, ServeOptions, Switch};
+pub use privileges::Privileges;
+pub use serve::serve;
+pub use user::{UserCommand, run_user_command};
+pub use value::Listen;
+pub use welcome::{CurlTrust, print_listeners, print_welcome};
+
+/// The usual port of explicit FTPS (RFC 959).
+pub const EXPLICIT_PORT: u16 = 21;
+/// The usual port of implicit FTPS (MS-FTPS §1.9).
+pub const IMPLICIT_PORT: u16 = 990;
+
+/// Everything that `ringftpd serve` was told, checked; paths are absolute.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// The directory that accounts without a home of their own see as `/`. May not exist yet:
+    /// [`Privileges::prepare`] makes it.
+    pub directory: PathBuf,
+    /// Where to listen for explicit FTPS; empty for `off`. A port may be 0: the system chooses.
+    pub explicit: Vec<SocketAddr>,
+    /// Where to listen for implicit FTPS, likewise. One of the two is not empty.
+    pub implicit: Vec<SocketAddr>,
+    /// Ports for passive data connections; none is 0.
+    pub passive_ports: RangeInclusive<u16>,
+    /// The address in PASV replies instead of the connection's own.
+    pub passive_address: Option<Ipv4Addr>,
+    /// Whether PORT and EPRT are served.
+    pub active: bool,
+    /// From which port active data connections come.
+    pub active_source_port: ActiveSourcePort,
+    /// Certificate and key; `None` for a self-signed certificate in the state directory.
+    pub certificate: Option<CertificateFiles>,
+    /// The users file.
+    pub users: Option<PathBuf>,
+    /// Whether `anonymous` may log in.
+    pub anonymous: bool,
+    /// Resumption on data connections.
+    pub resume: Resume,
+    /// TLS on explicit control connections.
+    pub protect_control: Protect,
+    /// TLS on data connections.
+    pub protect_data: Protect,
+    /// Whether CCC is permitted.
+    pub ccc: bool,
+    /// Whether an upload without close_notify is truncated (426).
+    pub strict_eof: bool,
+    /// Whether 226 means "on disk".
+    pub fsync: bool,
+    /// Whether the file of a broken upload is removed.
+    pub remove_partial: bool,
+    /// The account to become, if one was named.
+    pub run_as: Option<String>,
+    /// The processor of each thread, one entry a thread; never empty. With `--cores` above what is
+    /// usable, processors are named again.
+    pub cores: Vec<usize>,
+    /// The directory for what outlives the process. May not exist yet.
+    pub state_directory: PathBuf,
+    /// Timers.
+    pub timers: Timers,
+    /// Bounds on connections.
+    pub bounds: Bounds,
+    /// Logs.
+    pub log: LogSettings,
+}
+
+/// The files of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, leaf first, PEM.
+    pub certificate: PathBuf,
+    /// The private key, PEM.
+    pub key: PathBuf,
+}
+
+/// Timers; those of which nothing else is said are above zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timers {
+    /// A TLS handshake, on control and data connections.
+    pub handshake: Duration,
+    /// From accept to login.
+    pub login: Duration,
+    /// Between commands.
+    pub idle: Duration,
+    /// Accepting or connecting a data connection.
+    pub connect: Duration,
+    /// A transfer without progress.
+    pub stall: Duration,
+    /// Waiting for the peer's close_notify.
+    pub close: Duration,
+    /// Waiting for the peer's FIN after a download; may be zero.
+    pub drain: Duration,
+    /// Before 530 to a rejected password; may be zero.
+    pub bad_login_delay: Duration,
+    /// Running transfers after SIGTERM; may be zero.
+    pub grace: Duration,
+}
+
+/// Bounds on connections, whole process; `None` for no bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Control connections; `None` leaves it to the limit on descriptors.
+    pub connections_max: Option<NonZeroU32>,
+    /// Control connections from one address.
+    pub connections_per_address_max: Option<NonZeroU32>,
+    /// Sessions of one user.
+    pub sessions_per_user_max: Option<NonZeroU32>,
+}
+
+impl Checked {
+    /// Checks the options together and fills in what depends on this machine.
+    ///
+    /// # Errors
+    /// [`Failure`] with the option at fault and the remedy.
+    pub fn new(options: ServeOptions) -> Result<Self, Failure> {
+        let log = LogSettings::new(options.logs.log_format, options.logs.log_level.as_deref())
+            .map_err(|error| usage(error.to_string()))?;
+        let (explicit, implicit) = listeners(&options)?;
+        let certificate = match (&options.cert, &options.key) {
+            (Some(certificate), Some(key)) => Some(CertificateFiles {
+                certificate: existing_file("--cert", certificate)?,
+                key: existing_file("--key", key)?,
+            }),
+            _ => None,
+        };
+        let users = options.users.as_deref();
+        let timers = &options.timers;
+        let bounds = &options.bounds;
+        Ok(Self {
+            directory: absolute(&options.directory)?,
+            explicit,
+            implicit,
+            passive_ports: options.passive_ports,
+            passive_address: options.passive_address,
+            active: options.active == Switch::On,
+            active_source_port: options.active_source_port,
+            certificate,
+            users: users
+                .map(|path| existing_file("--users", path))
+                .transpose()?,
+            anonymous: options.anonymous,
+            resume: options.resume,
+            protect_control: options.protect_control,
+            protect_data: options.protect_data,
+            ccc: options.ccc,
+            strict_eof: options.strict_eof == Switch::On,
+            fsync: options.fsync,
+            remove_partial: options.remove_partial,
+            run_as: options.host.run_as,
+            cores: cores(options.host.cores)?,
+            state_directory: state_directory(options.host.state_dir)?,
+            timers: Timers {
+                handshake: timers.handshake_timeout,
+                login: timers.login_timeout,
+                idle: timers.idle_timeout,
+                connect: timers.connect_timeout,
+                stall: timers.stall_timeout,
+                close: timers.close_timeout,
+                drain: timers.drain_timeout,
+                bad_login_delay: timers.bad_login_delay,
+                grace: timers.grace,
+            },
+            bounds: Bounds {
+                connections_max: NonZeroU32::new(bounds.connections_max),
+                connections_per_address_max: NonZeroU32::new(bounds.connections_per_address_max),
+                sessions_per_user_max: NonZeroU32::new(bounds.sessions_per_user_max),
+            },
+            log,
+        })
+    }
+
+    /// Whether active data connections are to come from ports 20 and 989.
+    #[must_use]
+    pub fn needs_bind_right(&self) -> bool {
+        self.active && self.active_source_port == ActiveSourcePort::Standard
+    }
+}
+
+/// The explicit and the implicit listeners.
+fn listeners(options: &ServeOptions) -> Result<(Vec<SocketAddr>, Vec<SocketAddr>), Failure> {
+    let ipv6 = host::ipv6_available();
+    let resolve = |given: &[Listen], usual_port, option: &str| {
+        let everywhere = [Listen::On {
+            address: None,
+            port: None,
+        }];
+        let given = if given.is_empty() { &everywhere } else { given };
+        let addresses: Vec<SocketAddr> = given
+            .iter()
+            .filter_map(|listen| listen.resolve(usual_port, ipv6))
+            .collect();
+        if addresses.is_empty() || addresses.len() == given.len() {
+            return Ok(addresses);
+        }
+        Err(usage(format!(
+            "`{option} off` cannot stand beside another {option}: leave one of them out"
+        )))
+    };
+    let explicit = resolve(&options.explicit, EXPLICIT_PORT, "--explicit")?;
+    let implicit = resolve(&options.implicit, IMPLICIT_PORT, "--implicit")?;
+    if explicit.is_empty() && implicit.is_empty() {
+        return Err(usage(
+            "both --explicit and --implicit are off: leave one on",
+        ));
+    }
+    let mut seen: Vec<SocketAddr> = Vec::new();
+    for address in explicit.iter().chain(&implicit).filter(|a| a.port() != 0) {
+        if seen.contains(address) {
+            return Err(usage(format!(
+                "{address} is named twice among --explicit and --implicit: give each its own port"
+            )));
+        }
+        seen.push(*address);
+    }
+    Ok((explicit, implicit))
+}
+
+fn cores(asked: Option<usize>) -> Result<Vec<usize>, Failure> {
+    let usable = host::cores();
+    let count = asked.unwrap_or(usable.len());
+    if !(1..=limits::CORES_MAX).contains(&count) {
+        return Err(usage(format!(
+            "--cores takes 1 to {}; this process may use {}",
+            limits::CORES_MAX,
+            usable.len()
+        )));
+    }
+    Ok(usable.into_iter().cycle().take(count).collect())
+}
+
+fn state_directory(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    if let Some(given) = given {
+        return absolute(&given);
+    }
+    if identity::is_root() {
+        return Ok(PathBuf::from("/var/lib/ringftpd"));
+    }
+    let variable = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+    };
+    variable("XDG_STATE_HOME")
+        .or_else(|| Some(variable("HOME")?.join(".local/state")))
+        .map(|base| base.join("ringftpd"))
+        .ok_or_else(|| usage("neither XDG_STATE_HOME nor HOME is set: give --state-dir DIR"))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| Failure::file(Exit::NoInput, path, error))
+}
+
+fn existing_file(option: &str, path: &Path) -> Result<PathBuf, Failure> {
+    let problem = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => return absolute(path),
+        Ok(_) => "it is no file".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let remedy = match option {
+        "--users" => "make it with `ringftpd user add --users FILE NAME`",
+        _ => "give the path of a PEM file that can be read",
+    };
+    let message = format!("{option} {}: {problem}; {remedy}", path.display());
+    Err(Failure::new(Exit::NoInput, message))
+}
+
+fn usage(message: impl Into<String>) -> Failure {
+    Failure::new(Exit::Usage, message)
+}

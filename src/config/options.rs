@@ -1,0 +1,239 @@
+//! The options of the command line, raw: every one documented for `--help`.
+
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::user::UserCommand;
+use super::value::{Listen, parse_listen, parse_ports, parse_time, parse_time_above_zero};
+use crate::logging::LogFormat;
+
+const LISTENING: &str = "Listening";
+const ACCOUNTS: &str = "Certificates and accounts";
+const PROTECTION: &str = "Protection";
+const TRANSFERS: &str = "Transfers";
+const HOST: &str = "Process";
+const TIMERS: &str = "Timers (300, 300s, 500ms, 5m, 1h)";
+const BOUNDS: &str = "Limits (0 for none)";
+const LOGS: &str = "Logs (to standard error)";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ringftpd",
+    version,
+    about = "An FTPS server for high-volume file distribution on Linux",
+    after_help = "Serve a directory with a one-time account: ringftpd serve /srv/files\n\
+                  Without the right to bind ports 21 and 990: add --explicit :2121 --implicit :2990"
+)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve a directory over explicit (AUTH TLS) and implicit FTPS.
+    #[command(
+        long_about = "Serve a directory over explicit (AUTH TLS) and implicit FTPS.\n\n\
+            Without --users and --anonymous a one-time account with a random password is made and \
+            printed. SIGHUP reads the certificate and the users again, SIGTERM and SIGINT end the \
+            server after the running transfers, at most --grace later.\n\n\
+            Standard output says `explicit FTPS on ADDR:PORT` and `implicit FTPS on ADDR:PORT` for \
+            each listener, then `ready`."
+    )]
+    Serve(Box<ServeOptions>),
+    /// Manage the accounts of a users file.
+    #[command(subcommand)]
+    User(UserCommand),
+}
+
+/// A switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+/// What to do about TLS session resumption on data connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Resume {
+    /// Never ask for it.
+    Off,
+    /// Demand it of clients that have done it once on this control connection.
+    Prefer,
+    /// Demand it of every client.
+    Require,
+}
+
+/// Whether TLS is demanded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Protect {
+    /// Refuse what is in the clear.
+    Required,
+    /// Leave it to the client.
+    Optional,
+}
+
+/// From which port active data connections come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ActiveSourcePort {
+    /// 20 for explicit, 989 for implicit sessions, where the system permits it (RFC 959 §3.2).
+    Standard,
+    /// Any port.
+    Any,
+}
+
+/// The options of `ringftpd serve`, before they are checked.
+#[derive(Debug, Args)]
+pub struct ServeOptions {
+    /// Directory to serve; made if it does not exist.
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub directory: PathBuf,
+
+    /// Listen for explicit FTPS: ADDR[:PORT], [IPV6][:PORT], :PORT or `off`; repeatable [default: [::]:21].
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = parse_listen, help_heading = LISTENING)]
+    pub explicit: Vec<Listen>,
+    /// Listen for implicit FTPS, likewise; repeatable [default: [::]:990].
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = parse_listen, help_heading = LISTENING)]
+    pub implicit: Vec<Listen>,
+    /// Ports for passive data connections.
+    #[arg(long, value_name = "A-B", value_parser = parse_ports, default_value = "40000-49999", help_heading = LISTENING)]
+    pub passive_ports: RangeInclusive<u16>,
+    /// IPv4 address that PASV replies name, for a server behind NAT [default: the connection's own].
+    #[arg(long, value_name = "IPV4", help_heading = LISTENING)]
+    pub passive_address: Option<Ipv4Addr>,
+    /// Active mode (PORT, EPRT).
+    #[arg(long, value_name = "on|off", default_value = "on", hide_possible_values = true, help_heading = LISTENING)]
+    pub active: Switch,
+    /// Source port of active data connections: `standard` (20 and 989, where permitted) or `any`.
+    #[arg(long, value_name = "standard|any", default_value = "standard", hide_possible_values = true, help_heading = LISTENING)]
+    pub active_source_port: ActiveSourcePort,
+
+    /// Certificate chain in PEM [default: a self-signed one, kept in the state directory].
+    #[arg(long, value_name = "FILE", requires = "key", help_heading = ACCOUNTS)]
+    pub cert: Option<PathBuf>,
+    /// Private key of the certificate in PEM.
+    #[arg(long, value_name = "FILE", requires = "cert", help_heading = ACCOUNTS)]
+    pub key: Option<PathBuf>,
+    /// Users file; `ringftpd user add` makes one.
+    #[arg(long, value_name = "FILE", help_heading = ACCOUNTS)]
+    pub users: Option<PathBuf>,
+    /// Let in `anonymous` and `ftp` with any password, to read only.
+    #[arg(long, help_heading = ACCOUNTS)]
+    pub anonymous: bool,
+
+    /// TLS session resumption on data connections: `off`, `prefer` (demand it of clients that have done it) or `require`.
+    #[arg(long, value_name = "off|prefer|require", default_value = "prefer", hide_possible_values = true, help_heading = PROTECTION)]
+    pub resume: Resume,
+    /// TLS on explicit control connections before login: `required` or `optional`.
+    #[arg(long, value_name = "required|optional", default_value = "required", hide_possible_values = true, help_heading = PROTECTION)]
+    pub protect_control: Protect,
+    /// TLS on data connections (PROT P): `required` or `optional`.
+    #[arg(long, value_name = "required|optional", default_value = "required", hide_possible_values = true, help_heading = PROTECTION)]
+    pub protect_data: Protect,
+    /// Permit CCC: back to a clear control connection after login (explicit FTPS only).
+    #[arg(long, help_heading = PROTECTION)]
+    pub ccc: bool,
+    /// Take a protected upload for complete only if close_notify ended it.
+    #[arg(long, value_name = "on|off", default_value = "on", hide_possible_values = true, help_heading = PROTECTION)]
+    pub strict_eof: Switch,
+
+    /// Reply 226 to an upload only once it is on disk.
+    #[arg(long, help_heading = TRANSFERS)]
+    pub fsync: bool,
+    /// Remove the file of an upload that broke off, instead of keeping it to be restarted.
+    #[arg(long, help_heading = TRANSFERS)]
+    pub remove_partial: bool,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub host: HostOptions,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub timers: TimerOptions,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub bounds: BoundOptions,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub logs: LogOptions,
+}
+
+/// Options about the process itself.
+#[derive(Debug, Args)]
+pub struct HostOptions {
+    /// Account of the system to become when started as root [default: the owner of DIR, or `ringftpd`, or `nobody`].
+    #[arg(long, value_name = "USER", help_heading = HOST)]
+    pub run_as: Option<String>,
+    /// Threads, each on a core of its own [default: one for each usable core].
+    #[arg(long, value_name = "N", help_heading = HOST)]
+    pub cores: Option<usize>,
+    /// Directory for the self-signed certificate [default: /var/lib/ringftpd as root, else $XDG_STATE_HOME/ringftpd or ~/.local/state/ringftpd].
+    #[arg(long, value_name = "DIR", help_heading = HOST)]
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Timers.
+#[derive(Debug, Args)]
+pub struct TimerOptions {
+    /// For a TLS handshake.
+    #[arg(long, value_name = "TIME", value_parser = parse_time_above_zero, default_value = "30s", help_heading = TIMERS)]
+    pub handshake_timeout: Duration,
+    /// From connecting to being logged in.
+    #[arg(long, value_name = "TIME", value_parser = parse_time_above_zero, default_value = "120s", help_heading = TIMERS)]
+    pub login_timeout: Duration,
+    /// For the next command.
+    #[arg(long, value_name = "TIME", value_parser = parse_time_above_zero, default_value = "300s", help_heading = TIMERS)]
+    pub idle_timeout: Duration,
+    /// For a data connection to come up, passive or active.
+    #[arg(long, value_name = "TIME", value_parser = parse_time_above_zero, default_value = "60s", help_heading = TIMERS)]
+    pub connect_timeout: Duration,
+    /// For a transfer without any progress.
+    #[arg(long, value_name = "TIME", value_parser = parse_time_above_zero, default_value = "300s", help_heading = TIMERS)]
+    pub stall_timeout: Duration,
+    /// For the client's close_notify.
+    #[arg(long, value_name = "TIME", value_parser = parse_time_above_zero, default_value = "10s", help_heading = TIMERS)]
+    pub close_timeout: Duration,
+    /// For the client to close a data connection after a download.
+    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "5s", help_heading = TIMERS)]
+    pub drain_timeout: Duration,
+    /// Before the reply to a rejected password.
+    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "1s", help_heading = TIMERS)]
+    pub bad_login_delay: Duration,
+    /// For running transfers when the server is told to end.
+    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "30s", help_heading = TIMERS)]
+    pub grace: Duration,
+}
+
+/// Bounds on connections.
+#[derive(Debug, Args)]
+pub struct BoundOptions {
+    /// Control connections, all together; 0 leaves it to the limit on descriptors.
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = BOUNDS)]
+    pub connections_max: u32,
+    /// Control connections from one address.
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = BOUNDS)]
+    pub connections_per_address_max: u32,
+    /// Sessions of one user.
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = BOUNDS)]
+    pub sessions_per_user_max: u32,
+}
+
+/// Options about logs.
+#[derive(Debug, Args)]
+pub struct LogOptions {
+    /// Form of log lines: `human` or `json`.
+    #[arg(long, value_name = "human|json", default_value = "human", hide_possible_values = true, help_heading = LOGS)]
+    pub log_format: LogFormat,
+    /// error, warn, info, debug, trace, or a filter as `info,ringftpd::tls=debug` [default: $RINGFTPD_LOG, or info].
+    #[arg(long, value_name = "LEVEL", help_heading = LOGS)]
+    pub log_level: Option<String>,
+}

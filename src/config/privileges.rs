@@ -1,0 +1,298 @@
+//! Which account the server becomes, and what that account must be able to reach.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{MetadataExt, chown, lchown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::failure::{Exit, Failure};
+use super::{Checked, users_store};
+use crate::auth::{Accounts, Permissions};
+use crate::sys::identity::{self, Identity, Use};
+use crate::sys::keeper::Keeper;
+
+/// Files that the server itself puts into the state directory begin so.
+const STATE_FILE_PREFIX: &str = "self-signed-";
+
+/// The way from root to an unprivileged account:
+///
+/// 1. [`Privileges::prepare`], as root, before any thread is started;
+/// 2. binding of the listeners, reading of the certificate, as root;
+/// 3. [`Privileges::drop`], still before any thread is started: threads inherit what is kept;
+/// 4. [`Privileges::check_homes`], as the account.
+///
+/// Started by somebody else than root, all of them are checks only.
+pub struct Privileges {
+    directory: PathBuf,
+    state_directory: Option<PathBuf>,
+    /// The account to become; `None` when the process stays what it is.
+    identity: Option<Identity>,
+    keep_bind_right: bool,
+    keeper: Arc<Keeper>,
+}
+
+impl Privileges {
+    /// Chooses the account; makes the directory and the state directory where they are missing,
+    /// and gives what it made to the account; starts the keeper that reads certificate, key and
+    /// users file on reloads.
+    ///
+    /// # Errors
+    /// [`Failure`] with the remedy.
+    pub fn prepare(checked: &Checked) -> Result<Self, Failure> {
+        let identity = choose(checked)?;
+        prepare_directory(&checked.directory, identity.as_ref())?;
+        // Only the self-signed certificate needs it.
+        let state_directory = checked
+            .certificate
+            .is_none()
+            .then(|| checked.state_directory.clone());
+        if let Some(state) = &state_directory {
+            users_store::make_directory(state, true).map_err(|error| {
+                let remedy = format!("{error}; choose another with --state-dir DIR");
+                Failure::file(Exit::CannotCreate, state, remedy)
+            })?;
+        }
+        let certificate = checked.certificate.iter();
+        let files: Vec<PathBuf> = certificate
+            .flat_map(|files| [files.certificate.clone(), files.key.clone()])
+            .chain(checked.users.clone())
+            .collect();
+        let keeper = if identity.is_some() && !files.is_empty() {
+            Keeper::fork(files).map_err(|error| Failure::new(Exit::System, error.to_string()))?
+        } else {
+            Keeper::direct(files)
+        };
+        Ok(Self {
+            directory: checked.directory.clone(),
+            state_directory,
+            identity,
+            keep_bind_right: checked.needs_bind_right(),
+            keeper: Arc::new(keeper),
+        })
+    }
+
+    /// Reads certificate, key and users file, also after [`Privileges::drop`].
+    #[must_use]
+    pub fn keeper(&self) -> Arc<Keeper> {
+        Arc::clone(&self.keeper)
+    }
+
+    /// Becomes the account, for good, and returns the path by which it reaches the directory.
+    ///
+    /// # Errors
+    /// [`Failure`]; the process must end then.
+    pub fn drop(&self) -> Result<PathBuf, Failure> {
+        let Some(identity) = &self.identity else {
+            // Nothing here depends on it: refused, the process is as it was.
+            let _ = identity::forbid_new_privileges();
+            return self.reach_directory();
+        };
+        if let Some(state) = &self.state_directory {
+            give_state_directory(state, identity).map_err(|error| {
+                let remedy = format!(
+                    "{error}; give it to the server with `chown {} {}`, or choose another with --state-dir DIR",
+                    identity.name,
+                    state.display()
+                );
+                Failure::file(Exit::NoPermission, state, remedy)
+            })?;
+        }
+        // The account may lack the right to pass a directory above (as /root): it starts inside.
+        std::env::set_current_dir(&self.directory)
+            .map_err(|error| Failure::file(Exit::NoInput, &self.directory, error))?;
+        identity::become_identity(identity, self.keep_bind_right).map_err(|error| {
+            let message = format!(
+                "cannot become `{}`: {error}; name another account with --run-as USER, or serve as root with `--run-as root`",
+                identity.name
+            );
+            Failure::new(Exit::NoPermission, message)
+        })?;
+        tracing::info!(account = %identity.name, "root was given away");
+        self.reach_directory()
+    }
+
+    fn reach_directory(&self) -> Result<PathBuf, Failure> {
+        let by_path = identity::check_directory(&self.directory, Use::Read);
+        let here = Path::new(".");
+        match by_path {
+            Ok(()) => Ok(self.directory.clone()),
+            Err(_)
+                if self.identity.is_some()
+                    && identity::check_directory(here, Use::Read).is_ok() =>
+            {
+                Ok(here.to_path_buf())
+            }
+            Err(error) => Err(self.unusable("read", &error)),
+        }
+    }
+
+    /// Checks that the accounts can use their homes: that of `home`, as [`Privileges::drop`]
+    /// returned it, must be writable if one of them may write there; others are warned of.
+    ///
+    /// # Errors
+    /// [`Failure`] with the remedy.
+    pub fn check_homes(&self, accounts: &Accounts, home: &Path) -> Result<(), Failure> {
+        let mut checked: Vec<(&Path, Use)> = Vec::new();
+        for account in accounts.iter() {
+            let wanted = if account.permissions.intersects(Permissions::CHANGING) {
+                Use::Write
+            } else {
+                Use::Read
+            };
+            let pair = (account.home.as_path(), wanted);
+            if checked.contains(&pair) || checked.len() >= HOMES_CHECKED_MAX {
+                continue;
+            }
+            checked.push(pair);
+            let result = identity::check_directory(&account.home, wanted);
+            match result {
+                Ok(()) => {}
+                Err(error) if account.home == home && self.identity.is_some() => {
+                    return Err(self.unusable("write", &error));
+                }
+                Err(error) => tracing::warn!(
+                    "the home of `{}`, {}, cannot be used as its permissions say: {error}",
+                    account.name,
+                    account.home.display()
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    fn unusable(&self, verb: &str, error: &io::Error) -> Failure {
+        let directory = self.directory.display();
+        let message = match &self.identity {
+            Some(identity) => format!(
+                "{directory}: the account `{name}` cannot {verb} there ({error}); give it the directory with \
+                 `chown {name} {directory}`, or name another account with --run-as USER, or serve as root with `--run-as root`",
+                name = identity.name
+            ),
+            None => format!(
+                "{directory}: cannot {verb} there ({error}); choose a directory of your own, or change its mode with chmod"
+            ),
+        };
+        Failure::new(Exit::NoPermission, message)
+    }
+}
+
+/// Homes that are looked at when the server starts; the others show at login.
+const HOMES_CHECKED_MAX: usize = 1000;
+
+/// The account to become: the one named; else, as root, the owner of the directory, `ringftpd`,
+/// or `nobody`. `None` to stay what this process is.
+fn choose(checked: &Checked) -> Result<Option<Identity>, Failure> {
+    let find = |name: &str| {
+        identity::find_by_name(name).map_err(|error| {
+            Failure::new(
+                Exit::System,
+                format!("cannot look up the account `{name}`: {error}"),
+            )
+        })
+    };
+    if let Some(name) = &checked.run_as {
+        let identity = find(name)?.ok_or_else(|| {
+            let message = format!(
+                "--run-as: there is no account `{name}`; make it with `useradd --system {name}`"
+            );
+            Failure::new(Exit::Usage, message)
+        })?;
+        if identity.user == rustix::process::geteuid().as_raw() {
+            return Ok(None);
+        }
+        if !identity::is_root() {
+            let message =
+                format!("--run-as {name}: only root can become another account; leave it out");
+            return Err(Failure::new(Exit::NoPermission, message));
+        }
+        return Ok(Some(identity));
+    }
+    if !identity::is_root() {
+        return Ok(None);
+    }
+    if let Some(owner) = owner_of(&checked.directory)? {
+        return Ok(Some(owner));
+    }
+    for name in ["ringftpd", "nobody"] {
+        if let Some(identity) = find(name)? {
+            return Ok(Some(identity));
+        }
+    }
+    let message =
+        "there is no account `ringftpd` or `nobody` to become: name one with --run-as USER";
+    Err(Failure::new(Exit::NoPermission, message))
+}
+
+/// The owner of the directory, if it exists and is not root's.
+fn owner_of(directory: &Path) -> Result<Option<Identity>, Failure> {
+    let Ok(metadata) = std::fs::metadata(directory) else {
+        return Ok(None);
+    };
+    if metadata.uid() == 0 {
+        return Ok(None);
+    }
+    let named = identity::find_by_id(metadata.uid())
+        .map_err(|error| Failure::new(Exit::System, error.to_string()))?;
+    Ok(Some(named.unwrap_or_else(|| Identity {
+        name: metadata.uid().to_string(),
+        user: metadata.uid(),
+        group: metadata.gid(),
+    })))
+}
+
+/// Makes the directory if there is none, and gives it to the account.
+fn prepare_directory(directory: &Path, identity: Option<&Identity>) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::file(Exit::CannotCreate, directory, error);
+    match std::fs::metadata(directory) {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => {
+            let message = "this is no directory; give one to serve";
+            return Err(Failure::file(Exit::NoInput, directory, message));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Failure::file(Exit::NoInput, directory, error)),
+    }
+    users_store::make_directory(directory, false).map_err(failed)?;
+    if let Some(identity) = identity {
+        chown(directory, Some(identity.user), Some(identity.group)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Gives the state directory and what the server put there to the account.
+///
+/// SECURITY: `--state-dir /etc` must not give `/etc` away: a directory that holds anything else is
+/// left as it is, and refused unless the account owns it.
+fn give_state_directory(state: &Path, identity: &Identity) -> io::Result<()> {
+    if std::fs::metadata(state)?.uid() == identity.user {
+        return give_files(state, identity);
+    }
+    for entry in std::fs::read_dir(state)? {
+        let name = entry?.file_name();
+        if !name.to_string_lossy().starts_with(STATE_FILE_PREFIX) {
+            return Err(io::Error::other("it belongs to another account"));
+        }
+    }
+    give_files(state, identity)?;
+    chown(state, Some(identity.user), Some(identity.group))?;
+    File::open(state)?.sync_all()
+}
+
+fn give_files(state: &Path, identity: &Identity) -> io::Result<()> {
+    for entry in std::fs::read_dir(state)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        // SECURITY: not what a link leads to, and no file that has another name elsewhere.
+        let ours = entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(STATE_FILE_PREFIX)
+            && metadata.is_file()
+            && metadata.nlink() == 1;
+        if ours && metadata.uid() != identity.user {
+            lchown(entry.path(), Some(identity.user), Some(identity.group))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,349 @@
+//! Performs each action of the session. What takes time becomes a task that posts a letter.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::{Connection, Core, Letter};
+use crate::admission::UserPermit;
+use crate::auth::{Account, Check, CheckFailed, Permissions};
+use crate::proto::{
+    Action, Event, FileError, FileReply, FileRequest, LoginVerdict, Secret, Transfer, TransferEnd,
+    TransferKind, TransferReady,
+};
+use crate::rt;
+use crate::tls::Role;
+use crate::{data, vfs};
+
+/// A user who is logged in.
+pub(super) struct Login {
+    pub(super) account: Arc<Account>,
+    pub(super) root: Rc<vfs::Root>,
+    /// Counts as a session of the user until it is dropped.
+    _permit: UserPermit,
+}
+
+/// The command of a transfer, for the log.
+pub(super) fn verb(kind: &TransferKind) -> &'static str {
+    use crate::proto::ListFormat;
+    match kind {
+        TransferKind::Retrieve => "RETR",
+        TransferKind::Store => "STOR",
+        TransferKind::Append => "APPE",
+        TransferKind::StoreUnique(_) => "STOU",
+        TransferKind::List {
+            format: ListFormat::Long,
+            ..
+        } => "LIST",
+        TransferKind::List {
+            format: ListFormat::Names,
+            ..
+        } => "NLST",
+        TransferKind::List {
+            format: ListFormat::Machine(_),
+            ..
+        } => "MLSD",
+    }
+}
+
+impl Connection {
+    /// Performs every action that the session has ready.
+    pub(super) fn act(&mut self) -> io::Result<()> {
+        while let Some(action) = self.session.poll_action() {
+            self.perform(action)?;
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, action: Action) -> io::Result<()> {
+        let now = rt::now();
+        match action {
+            Action::Send(octets) => self.channel.queue(&octets)?,
+            Action::StartTls => {
+                let deadline = now + self.core.settings.handshake_time_max;
+                self.channel.start_tls(&self.core.tls.borrow(), deadline)?;
+            }
+            Action::EndTls => self
+                .channel
+                .end_tls(now + self.core.settings.close_time_max),
+            Action::CheckLogin { user, password } => self.check_login(&user, &password),
+            Action::Logout => self.login = None,
+            Action::File(request) => self.request(request),
+            Action::SetupPassive => {
+                let listener =
+                    data::Listener::bind(self.local.ip(), &self.core.settings.data.passive_ports);
+                let event = listener.map(|listener| {
+                    let address = listener.address();
+                    self.setup = Some(data::Setup::Passive(listener));
+                    address
+                });
+                self.session.handle_event(Event::PassiveReady(event), now);
+            }
+            Action::SetupActive(address) => self.setup = Some(data::Setup::Active(address)),
+            Action::DropSetup => {
+                self.setup = None;
+                self.opened = None;
+            }
+            Action::OpenTransfer(transfer) => self.open_transfer(transfer),
+            Action::RunTransfer => self.run_transfer(),
+            Action::AbortTransfer => {
+                if let Some(running) = &self.running {
+                    running.abort();
+                }
+            }
+            Action::AskProgress => {
+                let octets = self.running.as_ref().map_or(0, |running| running.octets());
+                self.session.handle_event(Event::Progress(octets), now);
+            }
+            Action::Close => {
+                self.channel.close();
+                self.closing = Some(now + self.core.settings.drain_time_max);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_login(&mut self, user: &[u8], password: &Secret) {
+        let check = self.core.authenticator.check(user, password, rt::now());
+        let core = Rc::clone(&self.core);
+        let mailbox = Rc::clone(&self.mailbox);
+        rt::spawn(async move {
+            let verdict = match check {
+                Check::Known(verdict) => Ok(verdict),
+                Check::Hash(mut job) => {
+                    job.turn().await;
+                    rt::blocking(move || job.run()).await
+                }
+                Check::Wait(waiting) => waiting.verdict().await,
+            };
+            mailbox.post(Letter::LoggedIn(match verdict {
+                Ok(Some(account)) => core.admit(account).await,
+                Ok(None) => Err(LoginVerdict::Refused),
+                Err(CheckFailed) => Err(LoginVerdict::Unavailable),
+            }));
+        });
+    }
+
+    pub(super) fn logged_in(&mut self, login: Result<Login, LoginVerdict>) {
+        let peer = self.peer.ip().to_canonical();
+        let verdict = match login {
+            Ok(login) => {
+                let user = login.account.name.as_str();
+                let tls = self.channel.summary().map(|summary| summary.to_string());
+                info!(%peer, user, tls = tls.as_deref().unwrap_or("-"), "login");
+                self.login = Some(login);
+                LoginVerdict::Granted
+            }
+            Err(verdict) => {
+                let user = self.session.user().unwrap_or_default().escape_ascii();
+                info!(%peer, %user, ?verdict, "login refused");
+                verdict
+            }
+        };
+        self.session
+            .handle_event(Event::LoginChecked(verdict), rt::now());
+    }
+
+    /// A request on files. The session asks only when somebody is logged in.
+    fn request(&mut self, request: FileRequest) {
+        let Some(root) = self.root() else {
+            let denied: Result<FileReply, FileError> = Err(FileError::Denied);
+            self.session
+                .handle_event(Event::FileDone(denied), rt::now());
+            return;
+        };
+        let mailbox = Rc::clone(&self.mailbox);
+        rt::spawn(async move {
+            let result = root.perform(&request).await;
+            mailbox.post(Letter::Event(Event::FileDone(result)));
+        });
+    }
+
+    fn root(&self) -> Option<Rc<vfs::Root>> {
+        self.login.as_ref().map(|login| Rc::clone(&login.root))
+    }
+
+    fn open_transfer(&mut self, transfer: Transfer) {
+        let root = self.root();
+        let mailbox = Rc::clone(&self.mailbox);
+        let opening = transfer.clone();
+        self.transfer = Some(transfer);
+        rt::spawn(async move {
+            let result = match root {
+                Some(root) => open(&root, opening).await,
+                None => Err(FileError::Denied),
+            };
+            mailbox.post(Letter::Opened(result));
+        });
+    }
+
+    fn run_transfer(&mut self) {
+        let handle: Rc<data::Handle> = Rc::default();
+        let parts = (
+            self.setup.take(),
+            self.opened.take(),
+            self.transfer.as_ref(),
+        );
+        let (Some(setup), Some(opened), Some(transfer)) = parts else {
+            // The session runs what it has opened, on the set-up it has: this would be a fault of
+            // ours, and the client is told that its transfer failed.
+            warn!("a transfer was to run that was not opened");
+            let end = Event::TransferEnded(TransferEnd::File(FileError::Local));
+            self.session.handle_event(end, rt::now());
+            return;
+        };
+        let role = if transfer.kind.is_upload() {
+            Role::Upload
+        } else {
+            Role::Download
+        };
+        let security = match (transfer.protected, self.channel.control_tls()) {
+            (true, Some(control)) => Some(data::Security {
+                settings: self.core.tls.borrow().clone(),
+                control: Rc::clone(control),
+                role,
+            }),
+            // SECURITY: PROT P without a TLS session to belong to is refused, never sent in clear.
+            (true, None) => {
+                let end = Event::TransferEnded(TransferEnd::TlsFailed);
+                self.session.handle_event(end, rt::now());
+                return;
+            }
+            (false, _) => None,
+        };
+        let job = data::Job {
+            setup,
+            opened,
+            ascii: transfer.ascii,
+            security,
+            local: self.local,
+            peer: self.peer,
+            settings: Arc::clone(&self.core.settings.data),
+            handle: Rc::clone(&handle),
+        };
+        self.running = Some(handle);
+        let mailbox = Rc::clone(&self.mailbox);
+        rt::spawn(async move {
+            let outcome = data::run(job).await;
+            mailbox.post(Letter::Ended(outcome));
+        });
+    }
+}
+
+impl Core {
+    /// Lets a user in whose password was right.
+    async fn admit(&self, account: Arc<Account>) -> Result<Login, LoginVerdict> {
+        let permit = self
+            .admission
+            .enter_user(&account.name)
+            .ok_or(LoginVerdict::Unavailable)?;
+        let root = self.root_of(&account).ok_or(LoginVerdict::Unavailable)?;
+        Ok(Login {
+            account,
+            root,
+            _permit: permit,
+        })
+    }
+
+    /// The user's root directory, open; shared by the user's sessions on this core.
+    fn root_of(&self, account: &Account) -> Option<Rc<vfs::Root>> {
+        let key = (account.home.clone(), account.permissions);
+        if let Some(root) = self
+            .roots
+            .borrow()
+            .get(&key)
+            .and_then(std::rc::Weak::upgrade)
+        {
+            return Some(root);
+        }
+        let home = account.home.clone();
+        let files = Rc::clone(&self.settings.files);
+        match vfs::Root::open(&home, rights(account.permissions), files) {
+            Ok(root) => {
+                let mut roots = self.roots.borrow_mut();
+                roots.retain(|_, root| root.strong_count() > 0);
+                roots.insert(key, Rc::downgrade(&root));
+                Some(root)
+            }
+            Err(error) => {
+                warn!(
+                    user = account.name,
+                    home = %home.display(),
+                    %error,
+                    "the user's home cannot be opened: create it, or let the server's account enter it"
+                );
+                None
+            }
+        }
+    }
+}
+
+/// What an account's permissions mean for files.
+fn rights(permissions: Permissions) -> vfs::Rights {
+    vfs::Rights {
+        read: permissions.allows(Permissions::READ),
+        write: permissions.allows(Permissions::WRITE),
+        append: permissions.allows(Permissions::APPEND),
+        delete: permissions.allows(Permissions::DELETE),
+        rename: permissions.allows(Permissions::RENAME),
+        list: permissions.allows(Permissions::LIST),
+        make_directory: permissions.allows(Permissions::MAKE_DIRECTORY),
+        change: permissions.allows(Permissions::CHANGE),
+    }
+}
+
+/// Opens what a transfer needs, and tells what the 150 reply should say.
+async fn open(
+    root: &Rc<vfs::Root>,
+    transfer: Transfer,
+) -> Result<(data::Opened, TransferReady), FileError> {
+    let Transfer {
+        kind,
+        path,
+        offset,
+        ascii,
+        ..
+    } = transfer;
+    let mode = match kind {
+        TransferKind::Retrieve => {
+            let vfs::Download { file, octets } = root.open_download(&path).await?;
+            if offset > octets {
+                return Err(FileError::BadRestart);
+            }
+            let ready = TransferReady {
+                octets: (!ascii).then_some(octets - offset),
+                unique_name: None,
+            };
+            return Ok((
+                data::Opened::Download {
+                    file,
+                    offset,
+                    end: octets,
+                },
+                ready,
+            ));
+        }
+        TransferKind::List {
+            format,
+            shown,
+            hidden,
+        } => {
+            let listing = root.open_listing(&path, format, &shown, hidden).await?;
+            return Ok((data::Opened::Listing(listing), TransferReady::default()));
+        }
+        TransferKind::Store if offset > 0 => vfs::UploadMode::At(offset),
+        TransferKind::Store => vfs::UploadMode::Replace,
+        // APPE after REST n acts as STOR at n (RFC 3659 §5.3).
+        TransferKind::Append if offset > 0 => vfs::UploadMode::At(offset),
+        TransferKind::Append => vfs::UploadMode::Append,
+        TransferKind::StoreUnique(prefix) => vfs::UploadMode::Unique { prefix },
+    };
+    let upload = root.open_upload(&path, mode).await?;
+    let ready = TransferReady {
+        octets: None,
+        unique_name: upload.name.clone(),
+    };
+    Ok((data::Opened::Upload(upload), ready))
+}

@@ -1,0 +1,233 @@
+//! The octets of a control connection: clear, in a handshake, protected, or leaving protection.
+//!
+//! ```text
+//!            start_tls            Finished verified
+//!  Clear ───────────────> Handshake ───────────────> Protected
+//!    ^                                                   │ end_tls
+//!    └──────────────── Ending <──────────────────────────┘
+//!        client's close_notify
+//! ```
+//!
+//! Nothing here waits. While it is idle a channel owns no buffer: octets are received into a buffer
+//! of the core, and what is queued for sending is freed once it has left.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::limits;
+use crate::rt::Socket;
+use crate::tls::{self, ControlTls, Engine, Progress, Role};
+
+/// Octets queued for a client that does not read, before its commands have to wait.
+const OUTGOING_OCTETS_MAX: usize = 64 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; limits::CONTROL_READ_OCTETS]);
+}
+
+enum Layer {
+    Clear,
+    Handshake(Box<Engine>),
+    Protected(Box<Engine>),
+    Ending(Box<Engine>),
+}
+
+/// What octets from the client meant for the channel itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Nothing; there may be octets for the session.
+    None,
+    /// The handshake is complete.
+    Up,
+    /// TLS has ended in order; the next octets are clear, or a new handshake.
+    Down,
+    /// The client has closed, in order or not.
+    Closed,
+}
+
+/// One control connection's socket and protection.
+pub(super) struct Channel {
+    socket: Socket,
+    layer: Layer,
+    /// Received, not opened yet: a part of a record, or what follows the end of TLS.
+    incoming: Vec<u8>,
+    outgoing: Vec<u8>,
+    sent: usize,
+    control_tls: Option<Rc<ControlTls>>,
+    /// When the handshake, or the wait for close_notify, is given up.
+    deadline: Option<Instant>,
+}
+
+impl Channel {
+    pub(super) fn new(socket: Socket) -> Self {
+        Self {
+            socket,
+            layer: Layer::Clear,
+            incoming: Vec::new(),
+            outgoing: Vec::new(),
+            sent: 0,
+            control_tls: None,
+            deadline: None,
+        }
+    }
+
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// The current TLS session, or after CCC the last one.
+    pub(super) fn control_tls(&self) -> Option<&Rc<ControlTls>> {
+        self.control_tls.as_ref()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Whether the channel itself needs octets, whatever the session wants.
+    pub(super) fn wants_octets(&self) -> bool {
+        matches!(self.layer, Layer::Handshake(_) | Layer::Ending(_))
+    }
+
+    /// Whether so much waits for the client to read that its commands should wait too.
+    pub(super) fn is_congested(&self) -> bool {
+        self.outgoing.len() - self.sent > OUTGOING_OCTETS_MAX
+    }
+
+    pub(super) fn has_outgoing(&self) -> bool {
+        self.sent < self.outgoing.len()
+    }
+
+    /// Queues octets, protected as the channel is now.
+    pub(super) fn queue(&mut self, octets: &[u8]) -> io::Result<()> {
+        match &mut self.layer {
+            Layer::Clear => self.outgoing.extend_from_slice(octets),
+            Layer::Protected(engine) => {
+                engine
+                    .seal(octets, &mut self.outgoing)
+                    .map_err(io::Error::other)?;
+            }
+            // Between the layers there is nothing to say (MS-FTPS: no text in a handshake).
+            Layer::Handshake(_) | Layer::Ending(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Goes over to TLS. Octets that came behind the end of an earlier TLS session are the
+    /// beginning of the handshake.
+    pub(super) fn start_tls(
+        &mut self,
+        settings: &tls::Settings,
+        deadline: Instant,
+    ) -> io::Result<()> {
+        let control = ControlTls::new(settings);
+        let engine = Engine::new(settings, Role::Control, &control).map_err(io::Error::other)?;
+        self.layer = Layer::Handshake(Box::new(engine));
+        self.control_tls = Some(control);
+        self.deadline = Some(deadline);
+        Ok(())
+    }
+
+    /// Sends close_notify and waits for the client's.
+    pub(super) fn end_tls(&mut self, deadline: Instant) {
+        if let Layer::Protected(mut engine) = std::mem::replace(&mut self.layer, Layer::Clear) {
+            engine.close(&mut self.outgoing);
+            self.layer = Layer::Ending(engine);
+            self.deadline = Some(deadline);
+        }
+    }
+
+    /// Queues close_notify, if the channel is protected.
+    pub(super) fn close(&mut self) {
+        if let Layer::Protected(engine) | Layer::Handshake(engine) = &mut self.layer {
+            engine.close(&mut self.outgoing);
+        }
+    }
+
+    /// Receives what is there and appends what is for the session to `plain`.
+    pub(super) fn receive(&mut self, plain: &mut Vec<u8>) -> io::Result<Change> {
+        SCRATCH.with_borrow_mut(|scratch| match self.socket.receive_now(scratch) {
+            Ok(0) => Ok(Change::Closed),
+            Ok(count) => {
+                let received = scratch.get(..count).unwrap_or_default();
+                if matches!(self.layer, Layer::Clear) {
+                    plain.extend_from_slice(received);
+                    return Ok(Change::None);
+                }
+                self.incoming.extend_from_slice(received);
+                self.process(plain)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Change::None),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// Processes octets that were received before the layer changed.
+    pub(super) fn receive_held(&mut self, plain: &mut Vec<u8>) -> io::Result<Change> {
+        if self.incoming.is_empty() {
+            return Ok(Change::None);
+        }
+        if matches!(self.layer, Layer::Clear) {
+            plain.append(&mut self.incoming);
+            self.incoming = Vec::new();
+            return Ok(Change::None);
+        }
+        self.process(plain)
+    }
+
+    fn process(&mut self, plain: &mut Vec<u8>) -> io::Result<Change> {
+        let (Layer::Handshake(engine) | Layer::Protected(engine) | Layer::Ending(engine)) =
+            &mut self.layer
+        else {
+            return Ok(Change::None);
+        };
+        let progress = engine.process(&mut self.incoming, plain, &mut self.outgoing);
+        if self.incoming.is_empty() {
+            self.incoming = Vec::new();
+        }
+        match (progress.map_err(io::Error::other)?, &self.layer) {
+            (Progress::PeerClosed, Layer::Ending(_)) => {
+                self.layer = Layer::Clear;
+                self.deadline = None;
+                Ok(Change::Down)
+            }
+            (Progress::PeerClosed, _) => Ok(Change::Closed),
+            (Progress::Established, Layer::Handshake(_)) => {
+                if let Layer::Handshake(engine) = std::mem::replace(&mut self.layer, Layer::Clear) {
+                    self.layer = Layer::Protected(engine);
+                }
+                self.deadline = None;
+                Ok(Change::Up)
+            }
+            _ => Ok(Change::None),
+        }
+    }
+
+    /// Sends as much of the queue as the socket takes.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        while let Some(rest) = self
+            .outgoing
+            .get(self.sent..)
+            .filter(|rest| !rest.is_empty())
+        {
+            match self.socket.send_now(rest) {
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        self.outgoing = Vec::new();
+        self.sent = 0;
+        Ok(())
+    }
+
+    /// The TLS version and cipher suite in force, for the log.
+    pub(super) fn summary(&self) -> Option<tls::Summary> {
+        match &self.layer {
+            Layer::Protected(engine) => Some(engine.summary()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Data connections in the TCP sense: passive listeners, active connects, peer checks.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+
+use tracing::debug;
+
+use super::{Link, Setup};
+use crate::limits;
+use crate::proto::{SetupError, TransferEnd};
+use crate::rt::{self, Socket};
+use crate::sys::socket;
+
+/// Connections that may wait in a passive listener: the client's, and some strangers'.
+const BACKLOG: i32 = 8;
+
+/// A passive listener. Dropping it closes it and resets what waits in it.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Listens on a port of the range, chosen at random (RFC 2577 §8), on the control connection's
+    /// local address.
+    ///
+    /// # Errors
+    /// [`SetupError`]: all ports are taken, or the system has no socket for us.
+    pub fn bind(local: IpAddr, ports: &RangeInclusive<u16>) -> Result<Self, SetupError> {
+        let (first, last) = (u32::from(*ports.start()), u32::from(*ports.end()));
+        let count = last.saturating_sub(first) + 1;
+        let start = random() % count;
+        let random_tries = (0..limits::PASSIVE_PORT_TRIES_RANDOM).map(|_| random() % count);
+        let in_order = (0..count).map(|step| (start + step) % count);
+        for step in random_tries.chain(in_order) {
+            let port = u16::try_from(first + step).unwrap_or(u16::MAX);
+            match socket::listen(SocketAddr::new(local, port), BACKLOG, false) {
+                Ok(fd) => {
+                    return Ok(Self {
+                        socket: Socket::new(fd),
+                        address: SocketAddr::new(local, port),
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(error) => {
+                    debug!(%error, "no passive listener");
+                    return Err(SetupError::System);
+                }
+            }
+        }
+        Err(SetupError::NoPort)
+    }
+
+    /// The address that the client is told.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // A poll in flight holds the descriptor open; this ends it, so the port is free at once.
+        self.socket.shut_down();
+    }
+}
+
+fn random() -> u32 {
+    let mut octets = [0; 4];
+    // Without randomness the ports are in order, which is no more than less hard to guess.
+    let _ = aws_lc_rs::rand::fill(&mut octets);
+    u32::from_ne_bytes(octets)
+}
+
+/// Gets the TCP connection of a transfer.
+///
+/// # Errors
+/// [`TransferEnd::NotConnected`], or [`TransferEnd::Aborted`].
+pub(super) async fn connect(
+    setup: Setup,
+    local: SocketAddr,
+    peer: SocketAddr,
+    link: &Link,
+) -> Result<Socket, TransferEnd> {
+    let socket = match setup {
+        Setup::Passive(listener) => accept(&listener, peer.ip(), link).await?,
+        Setup::Active(target) => call(local, target, link).await?,
+    };
+    socket::tune_data(&socket);
+    link.handle.watch(&socket)?;
+    Ok(socket)
+}
+
+async fn accept(listener: &Listener, peer: IpAddr, link: &Link) -> Result<Socket, TransferEnd> {
+    link.handle.watch(&listener.socket)?;
+    let wait = async {
+        loop {
+            match socket::accept(&listener.socket) {
+                // SECURITY: a stranger who finds the port neither gets the data nor ends the wait
+                // of the right client (RFC 2577 §4).
+                Ok((fd, from)) if from.ip().to_canonical() == peer.to_canonical() => {
+                    return Ok(Socket::new(fd));
+                }
+                Ok((_, from)) => debug!(%from, "data connection from a stranger closed"),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    listener.socket.readable().await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    match rt::within(link.settings.connect_time_max, &listener.socket, wait).await {
+        Ok(Ok(socket)) => Ok(socket),
+        Ok(Err(error)) => {
+            debug!(%error, "accepting a data connection failed");
+            Err(TransferEnd::NotConnected)
+        }
+        Err(rt::TimedOut) => Err(TransferEnd::NotConnected),
+    }
+}
+
+async fn call(local: SocketAddr, target: SocketAddr, link: &Link) -> Result<Socket, TransferEnd> {
+    let standard = local.port().saturating_sub(1);
+    if link.settings.active_source_standard && standard != 0 {
+        match call_from(SocketAddr::new(local.ip(), standard), target, link).await {
+            // The pair of addresses is in use still, or the port is not for us: any port will do.
+            Err(CallError::Source) => {}
+            Err(CallError::Target) => return Err(TransferEnd::NotConnected),
+            Ok(socket) => return Ok(socket),
+        }
+    }
+    call_from(SocketAddr::new(local.ip(), 0), target, link)
+        .await
+        .map_err(|_| TransferEnd::NotConnected)
+}
+
+enum CallError {
+    Source,
+    Target,
+}
+
+async fn call_from(
+    source: SocketAddr,
+    target: SocketAddr,
+    link: &Link,
+) -> Result<Socket, CallError> {
+    let target = if source.is_ipv6() && target.is_ipv4() {
+        mapped(target)
+    } else {
+        target
+    };
+    let started = socket::start_connect(source, target).map_err(|error| {
+        debug!(%error, %source, %target, "active data connection not started");
+        match error.kind() {
+            io::ErrorKind::AddrInUse
+            | io::ErrorKind::AddrNotAvailable
+            | io::ErrorKind::PermissionDenied => CallError::Source,
+            _ => CallError::Target,
+        }
+    });
+    let socket = Socket::new(started?);
+    link.handle.watch(&socket).map_err(|_| CallError::Target)?;
+    let wait = rt::within(link.settings.connect_time_max, &socket, socket.writable());
+    let ended = match wait.await {
+        Ok(ready) => ready.and_then(|()| socket::finish_connect(&socket)),
+        Err(rt::TimedOut) => Err(io::ErrorKind::TimedOut.into()),
+    };
+    match ended {
+        Ok(()) => Ok(socket),
+        Err(error) => {
+            debug!(%error, %target, "active data connection failed");
+            Err(CallError::Target)
+        }
+    }
+}
+
+/// An IPv4 address for a socket of an IPv4-mapped control connection.
+fn mapped(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(IpAddr::V6(ip.to_ipv6_mapped()), address.port()),
+        IpAddr::V6(_) => address,
+    }
+}

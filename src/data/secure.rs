@@ -1,0 +1,144 @@
+//! The TLS handshake of a data connection: we are the TLS server in passive and in active mode
+//! (RFC 4217 §7).
+
+use std::io;
+use std::rc::Rc;
+
+use tracing::debug;
+
+use super::Link;
+use crate::proto::TransferEnd;
+use crate::rt::{self, Socket};
+use crate::tls::{self, ControlTls, Engine, Progress, Role};
+
+/// Octets received at a time during a handshake.
+const HANDSHAKE_READ_OCTETS: usize = 16 * 1024;
+
+/// What protects the data connection.
+#[derive(Debug)]
+pub struct Security {
+    /// The server's TLS settings in force.
+    pub settings: tls::Settings,
+    /// The control connection's TLS session, which this connection should resume.
+    pub control: Rc<ControlTls>,
+    /// Tickets are sent or not according to the direction.
+    pub role: Role,
+}
+
+/// A protected data connection after its handshake.
+pub(super) struct Secured {
+    pub(super) engine: Engine,
+    /// Octets received but not opened yet: the beginning of a record.
+    pub(super) incoming: Vec<u8>,
+    /// Octets that the client sent right behind its Finished, opened.
+    pub(super) early: Vec<u8>,
+}
+
+impl Secured {
+    pub(super) fn summary(&self) -> tls::Summary {
+        self.engine.summary()
+    }
+}
+
+/// Performs the handshake and checks that the session is the one that policy wants.
+///
+/// # Errors
+/// [`TransferEnd::TlsFailed`], [`TransferEnd::NotResumed`].
+pub(super) async fn handshake(
+    socket: &Socket,
+    security: Security,
+    link: &Link,
+) -> Result<Secured, TransferEnd> {
+    let Security {
+        settings,
+        control,
+        role,
+    } = security;
+    let engine = Engine::new(&settings, role, &control).map_err(|error| {
+        debug!(%error, "no TLS connection could be made");
+        TransferEnd::TlsFailed
+    })?;
+    let mut secured = Secured {
+        engine,
+        incoming: Vec::new(),
+        early: Vec::new(),
+    };
+    let exchanged = exchange(socket, &mut secured);
+    match rt::within(link.settings.handshake_time_max, socket, exchanged).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            debug!(%error, "TLS handshake of a data connection failed");
+            return Err(TransferEnd::TlsFailed);
+        }
+        Err(rt::TimedOut) => return Err(TransferEnd::TlsFailed),
+    }
+    if tls::check_resumption(settings.resume(), &control, &secured.engine).is_err() {
+        let mut alert = Vec::new();
+        secured.engine.close(&mut alert);
+        let _ = socket.send_now(&alert);
+        return Err(TransferEnd::NotResumed);
+    }
+    Ok(secured)
+}
+
+async fn exchange(socket: &Socket, secured: &mut Secured) -> io::Result<()> {
+    let mut outgoing = Vec::new();
+    loop {
+        let Secured {
+            engine,
+            incoming,
+            early,
+        } = secured;
+        let progress = engine.process(incoming, early, &mut outgoing);
+        send_all(socket, &mut outgoing).await?;
+        match progress {
+            Ok(Progress::Handshaking) => {}
+            // A client may close its side of an empty upload in the same breath.
+            Ok(Progress::Established | Progress::PeerClosed) => return Ok(()),
+            Err(error) => return Err(io::Error::other(error)),
+        }
+        receive_some(socket, &mut secured.incoming).await?;
+    }
+}
+
+/// Sends small messages; waits where the socket's buffer is full.
+async fn send_all(socket: &Socket, outgoing: &mut Vec<u8>) -> io::Result<()> {
+    let mut sent = 0;
+    while let Some(rest) = outgoing.get(sent..).filter(|rest| !rest.is_empty()) {
+        match socket.send_now(rest) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.writable().await?,
+            Err(error) => return Err(error),
+        }
+    }
+    outgoing.clear();
+    Ok(())
+}
+
+/// Appends what the client sent, at least one octet.
+async fn receive_some(socket: &Socket, incoming: &mut Vec<u8>) -> io::Result<()> {
+    let held = incoming.len();
+    incoming.resize(held + HANDSHAKE_READ_OCTETS, 0);
+    let received = loop {
+        let room = incoming.get_mut(held..).unwrap_or_default();
+        match socket.receive_now(room) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.readable().await?,
+            other => break other,
+        }
+    };
+    incoming.truncate(held + received.as_ref().map_or(0, |count| *count));
+    match received? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
+}
+
+impl Secured {
+    /// Sends close_notify now if the socket takes it; on a connection that is about to be closed
+    /// there is nobody to wait for.
+    pub(super) fn close(&mut self, socket: &Socket) {
+        let mut outgoing = Vec::new();
+        self.engine.close(&mut outgoing);
+        let _ = socket.send_now(&outgoing);
+    }
+}

@@ -1,0 +1,89 @@
+//! USER and PASS.
+
+use super::{Session, Waiting, after};
+use crate::limits;
+use crate::proto::event::{Action, LoginVerdict, Secret};
+use crate::proto::path::VirtualPath;
+use crate::proto::reply::Code;
+
+/// How far the login has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Login {
+    /// No user named.
+    None,
+    /// USER was given, PASS is next.
+    Named(Box<[u8]>),
+    /// Logged in.
+    Granted(Box<[u8]>),
+}
+
+impl Login {
+    pub(super) fn name(&self) -> Option<&[u8]> {
+        match self {
+            Self::None => None,
+            Self::Named(name) | Self::Granted(name) => Some(name),
+        }
+    }
+}
+
+impl Session {
+    /// USER: always 331, so that names cannot be probed (RFC 2577 §7). An old login ends; the
+    /// transfer parameters stay (RFC 959 §4.1.1).
+    pub(super) fn user_named(&mut self, name: &[u8]) {
+        self.log_out();
+        self.parameters.restart = 0;
+        self.parameters.directory = VirtualPath::root();
+        self.login = Login::Named(Box::from(name));
+        self.reply(Code::NeedPassword, "Password, please.");
+    }
+
+    /// PASS: every octet counts.
+    pub(super) fn password_given(&mut self, password: &[u8]) {
+        let Login::Named(name) = &self.login else {
+            return self.reply(Code::BadSequence, "Send USER first.");
+        };
+        self.actions.push_back(Action::CheckLogin {
+            user: name.to_vec(),
+            password: Secret::new(password.to_vec()),
+        });
+        self.waiting = Waiting::Login;
+    }
+
+    pub(super) fn on_login_checked(&mut self, verdict: LoginVerdict) {
+        match (verdict, std::mem::replace(&mut self.login, Login::None)) {
+            (LoginVerdict::Granted, Login::Named(name)) => {
+                self.login = Login::Granted(name);
+                self.logged_in_before = true;
+                self.failures = 0;
+                self.passwords_rejected = 0;
+                self.reply(Code::LoggedIn, "Logged in.");
+            }
+            (LoginVerdict::Unavailable, _) => self.depart("This account cannot be served now."),
+            _ => {
+                self.passwords_rejected += 1;
+                match after(self.now, self.settings.bad_login_delay) {
+                    Some(at) if at > self.now => self.waiting = Waiting::Refusal(at),
+                    _ => self.refuse_login(),
+                }
+            }
+        }
+    }
+
+    /// Answers a wrong password, when its time has come.
+    pub(super) fn refuse_login(&mut self) {
+        if self.passwords_rejected >= limits::PASSWORDS_REJECTED_MAX {
+            self.depart("Too many wrong passwords.");
+        } else {
+            self.reply(Code::NotLoggedIn, "Login incorrect.");
+        }
+    }
+
+    /// Ends the login and all that came with it: the set-up goes too.
+    pub(super) fn log_out(&mut self) {
+        self.drop_setup();
+        if self.is_logged_in() {
+            self.actions.push_back(Action::Logout);
+        }
+        self.login = Login::None;
+    }
+}

@@ -1,0 +1,78 @@
+//! Accepting control connections on one core.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use crate::control::{self, Core};
+use crate::limits;
+use crate::proto::session::ChannelKind;
+use crate::rt::{self, Socket};
+use crate::sys::socket;
+
+/// Pause after the system ran out of descriptors or memory: time for sessions to end.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// A client over the limit is told so on an explicit port (RFC 959 §5.4: 421 may answer the
+/// connection itself); an implicit port says nothing before TLS.
+const REFUSAL: &[u8] = b"421 Too many connections, try again later.\r\n";
+
+/// Accepts until the listener is shut down.
+pub(super) async fn run(core: Rc<Core>, listener: Socket, kind: ChannelKind) {
+    let mut reserve = Reserve::new();
+    loop {
+        if listener.readable().await.is_err() {
+            rt::sleep(EXHAUSTED_PAUSE).await;
+        }
+        for _ in 0..limits::ACCEPTS_PER_TURN {
+            match socket::accept(&listener) {
+                Ok((fd, peer)) => admit(&core, Socket::new(fd), peer, kind),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // The listener was shut down: the server drains.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
+                Err(error) => {
+                    // Out of descriptors or memory: a waiting client is turned away, so that it
+                    // does not wait for ever, and the loop pauses instead of spinning.
+                    warn!(%error, "connections refused: raise the limit of open files (LimitNOFILE=)");
+                    reserve.shed(&listener);
+                    rt::sleep(EXHAUSTED_PAUSE).await;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn admit(core: &Rc<Core>, socket: Socket, peer: std::net::SocketAddr, kind: ChannelKind) {
+    socket::tune_control(&socket);
+    let Some(permit) = core.admission.enter(peer.ip()) else {
+        debug!(%peer, "connection over the limit");
+        if kind == ChannelKind::Explicit {
+            let _ = socket.send_now(REFUSAL);
+        }
+        return;
+    };
+    let core = Rc::clone(core);
+    rt::spawn(async move {
+        control::serve(core, socket, peer, kind).await;
+        drop(permit);
+    });
+}
+
+/// A descriptor kept for the moment when there are no others.
+struct Reserve(Option<OwnedFd>);
+
+impl Reserve {
+    fn new() -> Self {
+        Self(socket::spare().ok())
+    }
+
+    /// Accepts one connection with the spare descriptor and closes it.
+    fn shed(&mut self, listener: &Socket) {
+        self.0 = None;
+        drop(socket::accept(listener));
+        self.0 = socket::spare().ok();
+    }
+}

@@ -1,0 +1,157 @@
+//! io_uring operations on raw descriptors, as futures.
+//!
+//! Each function submits when it is called, not when its future is first polled, so two of them
+//! overlap by being called one after the other. The descriptor and the buffer of an operation
+//! belong to it until it completes; a dropped future leaves both with the driver until then.
+//! Dropping one does not cancel the operation: callers end a wait by shutting the socket down.
+//! Operations that wait for a peer without a bound are [`ready`] only; it consumes nothing, so
+//! dropping that one loses nothing.
+
+use std::ffi::CString;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::rc::Rc;
+
+use io_uring::{cqueue, opcode, squeue, types};
+use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
+
+/// A descriptor shared by its owner and the operations in flight on it; closed with the last one.
+pub type SharedFd = Rc<OwnedFd>;
+
+/// Hands back the result code and what the operation owned.
+#[derive(Debug)]
+pub struct Completion<D>(PhantomData<D>);
+
+impl<D> OneshotOutputTransform for Completion<D> {
+    type Output = (io::Result<u32>, D);
+    type StoredData = D;
+
+    fn transform_oneshot_output(self, data: D, cqe: cqueue::Entry) -> Self::Output {
+        let result = u32::try_from(cqe.result())
+            .map_err(|_| io::Error::from_raw_os_error(cqe.result().wrapping_neg()));
+        (result, data)
+    }
+}
+
+type InFlight<D> = InFlightOneshot<D, Completion<D>>;
+
+fn submit<D: Unpin + 'static>(data: D, entry: squeue::Entry) -> InFlight<D> {
+    UnsubmittedOneshot::new(data, Completion(PhantomData), entry).submit()
+}
+
+/// A buffer and the part of it that an operation reads or fills. The vector keeps its length.
+#[derive(Debug)]
+pub struct Span {
+    /// The whole buffer, all of it initialised.
+    pub buffer: Vec<u8>,
+    /// First octet of the part.
+    pub start: usize,
+    /// One past the last octet of the part.
+    pub end: usize,
+}
+
+impl Span {
+    /// The octets of the part.
+    #[must_use]
+    pub fn octets(&self) -> &[u8] {
+        self.buffer.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// The part as pointer and length for the kernel. At most 1 GiB at a time.
+    fn raw(&mut self) -> (*mut u8, u32) {
+        let part = self
+            .buffer
+            .get_mut(self.start..self.end)
+            .unwrap_or_default();
+        (
+            part.as_mut_ptr(),
+            u32::try_from(part.len().min(1 << 30)).unwrap_or(0),
+        )
+    }
+}
+
+/// An operation that owns a buffer.
+pub type Buffered = InFlight<(SharedFd, Span)>;
+
+/// Waits until the socket is ready for one of `events` (`libc::POLLIN`, `POLLOUT` …), hung up or
+/// in error. Consumes nothing: it may be dropped.
+#[must_use]
+pub fn ready(fd: &SharedFd, events: libc::c_short) -> InFlight<SharedFd> {
+    let flags = u32::try_from(events).unwrap_or(0);
+    let entry = opcode::PollAdd::new(types::Fd(fd.as_raw_fd()), flags).build();
+    submit(Rc::clone(fd), entry)
+}
+
+/// Receives into the span; 0 is the end of the stream.
+#[must_use]
+pub fn receive(fd: &SharedFd, mut span: Span) -> Buffered {
+    let (pointer, length) = span.raw();
+    let entry = opcode::Recv::new(types::Fd(fd.as_raw_fd()), pointer, length).build();
+    submit((Rc::clone(fd), span), entry)
+}
+
+/// Sends from the span; may send a part.
+#[must_use]
+pub fn send(fd: &SharedFd, mut span: Span) -> Buffered {
+    let (pointer, length) = span.raw();
+    let entry = opcode::Send::new(types::Fd(fd.as_raw_fd()), pointer.cast_const(), length)
+        .flags(libc::MSG_NOSIGNAL)
+        .build();
+    submit((Rc::clone(fd), span), entry)
+}
+
+/// Reads from a file at an offset; may read a part; 0 is the end.
+#[must_use]
+pub fn read_at(fd: &SharedFd, mut span: Span, offset: u64) -> Buffered {
+    let (pointer, length) = span.raw();
+    let entry = opcode::Read::new(types::Fd(fd.as_raw_fd()), pointer, length)
+        .offset(offset)
+        .build();
+    submit((Rc::clone(fd), span), entry)
+}
+
+/// Writes to a file at an offset; may write a part.
+#[must_use]
+pub fn write_at(fd: &SharedFd, mut span: Span, offset: u64) -> Buffered {
+    let (pointer, length) = span.raw();
+    let entry = opcode::Write::new(types::Fd(fd.as_raw_fd()), pointer.cast_const(), length)
+        .offset(offset)
+        .build();
+    submit((Rc::clone(fd), span), entry)
+}
+
+/// Brings a file's data and metadata to the disk.
+#[must_use]
+pub fn sync(fd: &SharedFd) -> InFlight<SharedFd> {
+    submit(
+        Rc::clone(fd),
+        opcode::Fsync::new(types::Fd(fd.as_raw_fd())).build(),
+    )
+}
+
+/// Opens `path` below `directory` (openat2(2)). `resolve` are the kernel's RESOLVE_ flags.
+///
+/// # Errors
+/// The kernel's error.
+pub async fn open(
+    directory: &SharedFd,
+    path: CString,
+    flags: i32,
+    mode: u32,
+    resolve: u64,
+) -> io::Result<OwnedFd> {
+    let how = types::OpenHow::new()
+        .flags(u64::try_from(flags | libc::O_CLOEXEC).unwrap_or(0))
+        .mode(u64::from(mode))
+        .resolve(resolve);
+    // Boxed: the kernel reads it through a pointer that must not move with the future.
+    let how = Box::new(how);
+    let pointer = std::ptr::from_ref::<types::OpenHow>(&how);
+    let entry =
+        opcode::OpenAt2::new(types::Fd(directory.as_raw_fd()), path.as_ptr(), pointer).build();
+    let (result, _) = submit((Rc::clone(directory), path, how), entry).await;
+    let number = i32::try_from(result?).unwrap_or(-1);
+    // SAFETY: the kernel has just made this descriptor for us; nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}

@@ -1,0 +1,186 @@
+//! Sockets: the calls that return at once. Waiting is done by [`super::ring`].
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+
+/// Interval of TCP keepalive probes on control connections: below the 60 s after which some NAT
+/// devices forget an idle connection during a long transfer.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(50);
+
+/// Receives what is there.
+///
+/// # Errors
+/// `WouldBlock` when nothing is there, else the kernel's error.
+pub fn receive_now(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match rustix::net::recv(&fd, &mut *buffer, RecvFlags::DONTWAIT) {
+            Ok((count, _)) => return Ok(count),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Sends what the socket's buffer takes.
+///
+/// # Errors
+/// `WouldBlock` when it takes nothing, else the kernel's error.
+pub fn send_now(fd: impl AsFd, octets: &[u8]) -> io::Result<usize> {
+    loop {
+        match rustix::net::send(&fd, octets, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(count) => return Ok(count),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Ends both directions; whatever waits on the socket (poll, receive, send, accept, connect) wakes.
+pub fn shut_down(fd: impl AsFd) {
+    // An error only says that the socket is not connected any more, which is what is wanted.
+    let _ = rustix::net::shutdown(fd, Shutdown::Both);
+}
+
+/// Sends FIN after what is queued.
+///
+/// # Errors
+/// The kernel's error, for instance when the peer has reset the connection.
+pub fn finish_sending(fd: impl AsFd) -> io::Result<()> {
+    rustix::net::shutdown(fd, Shutdown::Write).map_err(Into::into)
+}
+
+/// Makes the close that follows send RST instead of FIN: what was queued is thrown away.
+pub fn reset_on_close(fd: impl AsFd) {
+    let _ = SockRef::from(&fd.as_fd()).set_linger(Some(Duration::ZERO));
+}
+
+/// A pending error of the socket, taken from it (`SO_ERROR`).
+///
+/// # Errors
+/// That error.
+pub fn take_error(fd: impl AsFd) -> io::Result<()> {
+    match SockRef::from(&fd.as_fd()).take_error()? {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// A non-blocking listener. `shared` sets SO_REUSEPORT, so that each core has one of its own; an
+/// IPv6 wildcard also takes IPv4 connections.
+///
+/// # Errors
+/// The kernel's error: the address is taken, not ours, or needs a capability.
+pub fn listen(address: SocketAddr, backlog: i32, shared: bool) -> io::Result<OwnedFd> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+/// Accepts one connection from a non-blocking listener. The new socket is a blocking one: ring
+/// operations on it wait in the kernel.
+///
+/// # Errors
+/// `WouldBlock` when none waits, else the kernel's error.
+pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, SocketAddr)> {
+    loop {
+        match rustix::net::acceptfrom_with(&listener, rustix::net::SocketFlags::CLOEXEC) {
+            Ok((fd, peer)) => {
+                let peer = peer.and_then(|address| SocketAddr::try_from(address).ok());
+                let peer = peer.ok_or(io::ErrorKind::AddrNotAvailable)?;
+                return Ok((fd, peer));
+            }
+            // The connection was gone before we came to it.
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Starts to connect from `source`, whose port may be 0. Wait for writability, then call
+/// [`finish_connect`].
+///
+/// # Errors
+/// `AddrInUse` and `PermissionDenied` speak of the source port, others of the target.
+pub fn start_connect(source: SocketAddr, target: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(
+        Domain::for_address(target),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SockAddr::from(source))?;
+    match socket.connect(&SockAddr::from(target)) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(socket.into())
+}
+
+/// Tells how a connect ended and makes the socket a blocking one again.
+///
+/// # Errors
+/// Why it failed.
+pub fn finish_connect(fd: impl AsFd) -> io::Result<()> {
+    let fd = fd.as_fd();
+    let socket = SockRef::from(&fd);
+    if let Some(error) = socket.take_error()? {
+        return Err(error);
+    }
+    socket.peer_addr()?;
+    socket.set_nonblocking(false)
+}
+
+/// The local address.
+///
+/// # Errors
+/// The kernel's error.
+pub fn local_address(fd: impl AsFd) -> io::Result<SocketAddr> {
+    let address = rustix::net::getsockname(fd)?;
+    SocketAddr::try_from(address).map_err(Into::into)
+}
+
+/// Small replies leave at once (TCP_NODELAY), a vanished client is noticed (keepalive), urgent
+/// data stays in line so that the Synch of ABOR cannot split a command (RFC 1123 §4.1.2.12).
+pub fn tune_control(fd: impl AsFd) {
+    let fd = fd.as_fd();
+    let socket = SockRef::from(&fd);
+    // None of these can fail on a TCP socket; a client that is gone is noticed by the next read.
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_out_of_band_inline(true);
+    let _ = socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE_INTERVAL)
+            .with_interval(KEEPALIVE_INTERVAL),
+    );
+}
+
+/// The last, short segment of a transfer leaves at once.
+pub fn tune_data(fd: impl AsFd) {
+    let _ = SockRef::from(&fd.as_fd()).set_tcp_nodelay(true);
+}
+
+/// A descriptor for nothing, to be given up when the process has no other left.
+///
+/// # Errors
+/// There is none left now.
+pub fn spare() -> io::Result<OwnedFd> {
+    Ok(Socket::new(Domain::UNIX, Type::STREAM, None)?.into())
+}

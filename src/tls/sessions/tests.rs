@@ -1,0 +1,254 @@
+//! Tests of resumption: what is stored, for whom, and for how long.
+
+use rustls::{SupportedProtocolVersion, version};
+
+use super::super::testing::{Offer, Pair, Sessions, VERSIONS, client_config, identity, settings};
+use super::super::{NotResumed, Progress, Resume, check_resumption};
+use super::*;
+
+/// A control connection and the client on it.
+struct Client {
+    settings: Settings,
+    control: Rc<ControlTls>,
+    sessions: Arc<Sessions>,
+    version: &'static SupportedProtocolVersion,
+}
+
+impl Client {
+    fn connect(
+        settings: &Settings,
+        offer: Offer,
+        version: &'static SupportedProtocolVersion,
+    ) -> Self {
+        let client = Self {
+            settings: settings.clone(),
+            control: ControlTls::new(settings),
+            sessions: Sessions::new(offer),
+            version,
+        };
+        assert!(!client.open(Role::Control).engine.resumed());
+        client
+    }
+
+    fn start(&self, role: Role) -> Pair {
+        let config = client_config(self.version, &self.sessions);
+        Pair::new(&self.settings, role, &self.control, config)
+    }
+
+    fn open(&self, role: Role) -> Pair {
+        let mut pair = self.start(role);
+        assert_eq!(pair.pump().unwrap(), Progress::Established);
+        pair
+    }
+
+    fn check(&self, policy: Resume, pair: &Pair) -> Result<(), NotResumed> {
+        check_resumption(policy, &self.control, &pair.engine)
+    }
+}
+
+#[test]
+fn data_connections_resume_with_any_session_on_any_core() {
+    let settings = settings(Resume::Require);
+    let work = |settings: &Settings| {
+        for version in VERSIONS {
+            for offer in [Offer::Newest, Offer::Oldest] {
+                let client = Client::connect(settings, offer, version);
+                for round in 0..20 {
+                    // Tickets of TLS 1.3 are used once here, and uploads give no new ones.
+                    let upload = version == VERSIONS[0] && round % 2 == 1;
+                    let role = [Role::Download, Role::Upload][usize::from(upload)];
+                    let pair = client.open(role);
+                    assert!(pair.engine.resumed(), "{offer:?} round {round}");
+                    client.check(Resume::Require, &pair).unwrap();
+                }
+                assert!(client.control.has_resumed());
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| work(&settings));
+        }
+    });
+    assert!(
+        settings.store().is_empty(),
+        "sessions of ended control connections are left"
+    );
+}
+
+#[test]
+fn one_ticket_serves_many_data_connections() {
+    for version in VERSIONS {
+        let settings = settings(Resume::Require);
+        let client = Client::connect(&settings, Offer::Newest, version);
+        // A client's first flight holds the proof that it knows the session, and nothing of
+        // the server: sent again it is as good as a second client with the same ticket.
+        let mut first = client.start(Role::Upload);
+        first.send();
+        for _ in 0..20 {
+            let mut again = client.start(Role::Upload);
+            again.incoming.clone_from(&first.incoming);
+            again.process().unwrap();
+            assert!(again.engine.resumes());
+        }
+    }
+}
+
+#[test]
+fn sessions_are_bounded_and_the_used_one_survives() {
+    let settings = settings(Resume::Require);
+    let control = ControlTls::new(&settings);
+    let store = settings.store();
+    let scope = Scope::enter(&control, Role::Download);
+    for round in 0..3 * limits::TLS_SESSIONS_PER_CONTROL_MAX as u8 {
+        assert!(store.put(vec![round; 32], vec![round]));
+        assert_eq!(store.take(&[0; 32]), Some(vec![0]), "round {round}");
+        assert_eq!(store.get(&[round; 32]), Some(vec![round]));
+    }
+    assert_eq!(store.get(&[1; 32]), None);
+    assert_eq!(store.len(), limits::TLS_SESSIONS_PER_CONTROL_MAX);
+    assert!(!store.put(vec![1; 31], Vec::new()), "not a key of rustls");
+    drop((scope, control));
+    assert_eq!(store.len(), 0);
+    assert!(
+        !store.put(vec![1; 32], Vec::new()),
+        "no connection is current"
+    );
+}
+
+#[test]
+fn downloads_without_end_keep_the_bound() {
+    let settings = settings(Resume::Require);
+    let client = Client::connect(&settings, Offer::Oldest, &version::TLS13);
+    assert_eq!(settings.store().len(), limits::TLS_TICKETS_CONTROL);
+    for _ in 0..3 * limits::TLS_SESSIONS_PER_CONTROL_MAX {
+        assert!(client.open(Role::Download).engine.resumed());
+    }
+    assert_eq!(settings.store().len(), limits::TLS_SESSIONS_PER_CONTROL_MAX);
+    drop(client);
+    assert!(settings.store().is_empty());
+}
+
+#[test]
+fn sessions_of_another_control_connection_are_refused_under_every_policy() {
+    for version in VERSIONS {
+        let settings = settings(Resume::Prefer);
+        let owner = Client::connect(&settings, Offer::Oldest, version);
+        let mut other = Client::connect(&settings, Offer::Oldest, version);
+        other.sessions = Arc::clone(&owner.sessions);
+        let pair = other.open(Role::Upload);
+        assert!(pair.engine.foreign() && !pair.engine.resumed());
+        for policy in [Resume::Off, Resume::Prefer, Resume::Require] {
+            assert_eq!(other.check(policy, &pair), Err(NotResumed::Foreign));
+        }
+        assert!(
+            owner.open(Role::Upload).engine.resumed(),
+            "the owner is not harmed"
+        );
+    }
+}
+
+#[test]
+fn sessions_of_an_ended_control_connection_mean_a_full_handshake() {
+    for version in VERSIONS {
+        let settings = settings(Resume::Prefer);
+        let ended = Client::connect(&settings, Offer::Newest, version);
+        let sessions = Arc::clone(&ended.sessions);
+        drop(ended);
+        let mut next = Client::connect(&settings, Offer::Newest, version);
+        next.sessions = sessions;
+        let pair = next.open(Role::Upload);
+        assert!(!pair.engine.foreign() && !pair.engine.resumed());
+        next.check(Resume::Prefer, &pair).unwrap();
+    }
+}
+
+#[test]
+fn control_connections_never_resume() {
+    for version in VERSIONS {
+        let settings = settings(Resume::Prefer);
+        let client = Client::connect(&settings, Offer::Newest, version);
+        let pair = client.open(Role::Control);
+        assert!(!pair.engine.resumed() && !pair.engine.foreign());
+    }
+}
+
+#[test]
+fn policies_judge_full_handshakes() {
+    for version in VERSIONS {
+        let settings = settings(Resume::Prefer);
+        let mut client = Client::connect(&settings, Offer::Newest, version);
+        let resuming = std::mem::replace(&mut client.sessions, Sessions::new(Offer::Newest));
+        let full = client.open(Role::Upload);
+        assert_eq!(client.check(Resume::Require, &full), Err(NotResumed::Full));
+        assert_eq!(client.check(Resume::Prefer, &full), Ok(()));
+        assert_eq!(client.check(Resume::Off, &full), Ok(()));
+        client.sessions = resuming;
+        let resumed = client.open(Role::Upload);
+        assert_eq!(client.check(Resume::Prefer, &resumed), Ok(()));
+        assert_eq!(client.check(Resume::Prefer, &full), Err(NotResumed::Full));
+    }
+}
+
+#[test]
+fn uploads_send_no_ticket_and_downloads_send_some() {
+    let settings = settings(Resume::Prefer);
+    let client = Client::connect(&settings, Offer::Newest, &version::TLS13);
+    let count = |role| {
+        let before = client.sessions.received();
+        client.open(role);
+        client.sessions.received() - before
+    };
+    assert_eq!(count(Role::Upload), 0);
+    assert_eq!(count(Role::Download), limits::TLS_TICKETS_DOWNLOAD);
+    assert_eq!(count(Role::Control), limits::TLS_TICKETS_CONTROL);
+}
+
+#[test]
+fn nothing_is_stored_when_resumption_is_off() {
+    for version in VERSIONS {
+        let settings = settings(Resume::Off);
+        let client = Client::connect(&settings, Offer::Newest, version);
+        let pair = client.open(Role::Download);
+        assert!(!pair.engine.resumed());
+        client.check(Resume::Off, &pair).unwrap();
+        assert!(settings.store().is_empty());
+        assert_eq!(client.sessions.received(), 0);
+    }
+}
+
+#[test]
+fn clients_resume_across_a_reload() {
+    for version in VERSIONS {
+        let settings = settings(Resume::Require);
+        let mut client = Client::connect(&settings, Offer::Newest, version);
+        client.settings = settings.with_identity(&identity(1)).unwrap();
+        assert_eq!(client.settings.resume(), Resume::Require);
+        let pair = client.open(Role::Download);
+        client.check(Resume::Require, &pair).unwrap();
+    }
+}
+
+#[test]
+fn interleaved_handshakes_keep_their_owners() {
+    for version in VERSIONS {
+        let settings = settings(Resume::Require);
+        let clients = [(); 3].map(|()| Client::connect(&settings, Offer::Newest, version));
+        let mut pairs: Vec<Pair> = clients
+            .iter()
+            .map(|client| client.start(Role::Download))
+            .collect();
+        for _ in 0..4 {
+            for pair in &mut pairs {
+                pair.send();
+                pair.process().unwrap();
+            }
+            for pair in &mut pairs {
+                pair.deliver();
+            }
+        }
+        for (client, pair) in clients.iter().zip(&pairs) {
+            client.check(Resume::Require, pair).unwrap();
+        }
+    }
+}

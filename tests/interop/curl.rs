@@ -1,0 +1,405 @@
+//! curl: both ports, both TLS versions, all four ways to open a data connection, resuming, listings, quoting.
+
+use std::fs;
+use std::process::Command;
+
+use crate::support::{PASSWORD, Port, Site, USER, client, fails, installed, octets, succeeds};
+
+/// curl with an account and the server's certificate as its only trust anchor; errors are printed, progress is not.
+fn curl(site: &Site, port: Port) -> Command {
+    let mut command = client("curl");
+    command
+        .args(["--disable", "--silent", "--show-error", "--noproxy", "*"])
+        .args([
+            "--connect-timeout",
+            "30",
+            "--user",
+            &format!("{USER}:{PASSWORD}"),
+        ])
+        .arg("--cacert")
+        .arg(site.certificate());
+    if port == Port::Explicit {
+        command.arg("--ssl-reqd");
+    }
+    command
+}
+
+fn site() -> Option<Site> {
+    installed("curl", "curl").then(Site::start)
+}
+
+const VERSIONS: [[&str; 2]; 2] = [
+    ["--tlsv1.2", "--tls-max=1.2"],
+    ["--tlsv1.3", "--tls-max=1.3"],
+];
+
+/// EPSV, PASV, EPRT, PORT.
+const CONNECTING: [&[&str]; 4] = [
+    &[],
+    &["--disable-epsv"],
+    &["--ftp-port", "-"],
+    &["--ftp-port", "-", "--disable-eprt"],
+];
+
+fn version(command: &mut Command, version: [&str; 2]) {
+    // `--tls-max` takes its value as a word of its own.
+    command.arg(version[0]).args(version[1].split('='));
+}
+
+#[test]
+fn curl_downloads_and_uploads_with_each_tls_version_and_each_way_to_connect() {
+    let Some(site) = site() else { return };
+    let content = octets(1, 1_000_003);
+    site.write("down.bin", &content);
+    let local = site.scratch().join("local.bin");
+    for port in Port::BOTH {
+        for tls in VERSIONS {
+            for (way, connecting) in CONNECTING.iter().enumerate() {
+                let mut get = curl(&site, port);
+                version(&mut get, tls);
+                get.args(*connecting)
+                    .arg("-o")
+                    .arg(&local)
+                    .arg(site.url(port, "down.bin"));
+                succeeds(&mut get);
+                assert!(
+                    fs::read(&local).unwrap() == content,
+                    "{port:?} {tls:?} {connecting:?}"
+                );
+                fs::remove_file(&local).unwrap();
+
+                let name = format!("up-{}-{way}.bin", port.name());
+                let mut put = curl(&site, port);
+                version(&mut put, tls);
+                put.args(*connecting)
+                    .arg("-T")
+                    .arg(site.served("down.bin"))
+                    .arg(site.url(port, &name));
+                succeeds(&mut put);
+                assert!(
+                    site.read(&name) == content,
+                    "{port:?} {tls:?} {connecting:?}"
+                );
+                fs::remove_file(site.served(&name)).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn curl_resumes_downloads_and_uploads() {
+    let Some(site) = site() else { return };
+    let content = octets(2, 700_001);
+    site.write("whole.bin", &content);
+    let local = site.scratch().join("part.bin");
+    for port in Port::BOTH {
+        fs::write(&local, &content[..300_000]).unwrap();
+        succeeds(
+            curl(&site, port)
+                .args(["-C", "-"])
+                .arg("-o")
+                .arg(&local)
+                .arg(site.url(port, "whole.bin")),
+        );
+        assert!(fs::read(&local).unwrap() == content);
+
+        let name = format!("resumed-{}.bin", port.name());
+        site.write(&name, &content[..300_000]);
+        succeeds(
+            curl(&site, port)
+                .args(["-C", "-"])
+                .arg("-T")
+                .arg(&local)
+                .arg(site.url(port, &name)),
+        );
+        assert!(site.read(&name) == content);
+
+        let range = succeeds(
+            curl(&site, port)
+                .args(["-r", "5-14", "-o"])
+                .arg(&local)
+                .arg(site.url(port, "whole.bin")),
+        );
+        assert_eq!(range, "");
+        assert_eq!(fs::read(&local).unwrap(), content[5..15]);
+    }
+}
+
+#[test]
+fn curl_lists_in_three_formats() {
+    let Some(site) = site() else { return };
+    site.write("here/one.txt", b"1");
+    site.write("here/two words.txt", b"22");
+    fs::create_dir(site.served("here/sub")).unwrap();
+    fs::create_dir(site.served("here/empty")).unwrap();
+    for port in Port::BOTH {
+        let list = succeeds(curl(&site, port).arg(site.url(port, "here/")));
+        assert_eq!(list.lines().count(), 4, "{list}");
+        assert!(
+            list.lines()
+                .any(|line| line.starts_with("-rw") && line.ends_with(" one.txt")),
+            "{list}"
+        );
+        assert!(
+            list.lines()
+                .any(|line| line.starts_with('d') && line.ends_with(" sub")),
+            "{list}"
+        );
+
+        let names = succeeds(
+            curl(&site, port)
+                .arg("--list-only")
+                .arg(site.url(port, "here/")),
+        );
+        let mut names: Vec<_> = names.lines().collect();
+        names.sort_unstable();
+        assert_eq!(names, ["empty", "one.txt", "sub", "two words.txt"]);
+
+        let facts = succeeds(
+            curl(&site, port)
+                .args(["-X", "MLSD"])
+                .arg(site.url(port, "here/")),
+        );
+        let two = facts
+            .lines()
+            .find(|line| line.ends_with("; two words.txt"))
+            .unwrap()
+            .to_lowercase();
+        assert!(
+            two.contains("type=file;") && two.contains("size=2;"),
+            "{facts}"
+        );
+
+        assert_eq!(
+            succeeds(curl(&site, port).arg(site.url(port, "here/empty/"))),
+            ""
+        );
+    }
+}
+
+#[test]
+fn curl_appends_creates_directories_and_keeps_times() {
+    let Some(site) = site() else { return };
+    let local = site.scratch().join("tail.txt");
+    fs::write(&local, b"tail").unwrap();
+    for port in Port::BOTH {
+        let name = format!("append-{}.txt", port.name());
+        site.write(&name, b"head ");
+        succeeds(
+            curl(&site, port)
+                .arg("--append")
+                .arg("-T")
+                .arg(&local)
+                .arg(site.url(port, &name)),
+        );
+        assert_eq!(site.read(&name), b"head tail");
+
+        let deep = format!("made/{}/a%20b/file.txt", port.name());
+        succeeds(
+            curl(&site, port)
+                .arg("--ftp-create-dirs")
+                .arg("-T")
+                .arg(&local)
+                .arg(site.url(port, &deep)),
+        );
+        assert_eq!(site.read(&deep.replace("%20", " ")), b"tail");
+
+        for method in ["multicwd", "singlecwd", "nocwd"] {
+            assert_eq!(
+                succeeds(
+                    curl(&site, port)
+                        .args(["--ftp-method", method])
+                        .arg(site.url(port, &deep))
+                ),
+                "tail"
+            );
+        }
+
+        let dated = site.scratch().join("dated");
+        let moment = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+        fs::File::options()
+            .write(true)
+            .open(site.served(&name))
+            .unwrap()
+            .set_modified(moment)
+            .unwrap();
+        succeeds(
+            curl(&site, port)
+                .arg("--remote-time")
+                .arg("-o")
+                .arg(&dated)
+                .arg(site.url(port, &name)),
+        );
+        assert_eq!(fs::metadata(&dated).unwrap().modified().unwrap(), moment);
+
+        let head = succeeds(curl(&site, port).arg("--head").arg(site.url(port, &name)));
+        assert!(
+            head.contains("Content-Length: 9") && head.contains("Sun, 09 Sep 2001 01:46:40 GMT"),
+            "{head}"
+        );
+    }
+}
+
+#[test]
+fn curl_quotes_commands_before_and_after_the_transfer() {
+    let Some(site) = site() else { return };
+    for port in Port::BOTH {
+        let made = format!("quoted-{}", port.name());
+        site.write("old", b"moved");
+        let said = succeeds(
+            curl(&site, port)
+                .args([
+                    "-Q",
+                    &format!("MKD {made}"),
+                    "-Q",
+                    &format!("-RNFR old"),
+                    "-Q",
+                    &format!("-RNTO {made}/new"),
+                ])
+                .args([
+                    "-Q",
+                    &format!("-SITE CHMOD 600 {made}/new"),
+                    "-Q",
+                    &format!("-MDTM {made}/new"),
+                ])
+                .arg(site.url(port, "old")),
+        );
+        assert_eq!(said, "moved");
+        assert_eq!(site.read(&format!("{made}/new")), b"moved");
+        succeeds(
+            curl(&site, port)
+                .args([
+                    "-Q",
+                    &format!("DELE {made}/new"),
+                    "-Q",
+                    &format!("RMD {made}"),
+                    "-Q",
+                    "NOOP",
+                    "-Q",
+                    "PWD",
+                ])
+                .arg(site.url(port, "")),
+        );
+        assert!(!site.served(&made).exists());
+    }
+}
+
+#[test]
+fn curl_moves_many_files_over_one_control_connection() {
+    let Some(site) = site() else { return };
+    let (from, to) = (site.scratch().join("from"), site.scratch().join("to"));
+    fs::create_dir(&from).unwrap();
+    fs::create_dir(&to).unwrap();
+    for file in 1..=40 {
+        fs::write(
+            from.join(format!("f{file}")),
+            octets(file, 3000 * file as usize),
+        )
+        .unwrap();
+    }
+    for port in Port::BOTH {
+        for tls in VERSIONS {
+            let directory = format!("many-{}-{}", port.name(), tls[0]);
+            fs::create_dir(site.served(&directory)).unwrap();
+            let mut put = curl(&site, port);
+            version(&mut put, tls);
+            put.current_dir(&from)
+                .args(["-T", "f[1-40]"])
+                .arg(site.url(port, &format!("{directory}/")));
+            succeeds(&mut put);
+            assert_eq!(
+                crate::support::assert_same_tree(&from, &site.served(&directory)),
+                40
+            );
+
+            let mut get = curl(&site, port);
+            version(&mut get, tls);
+            get.current_dir(&to)
+                .arg("--verbose")
+                .args(["-o", "f#1"])
+                .arg(site.url(port, &format!("{directory}/f[1-40]")));
+            let output = get.output().unwrap();
+            let talk = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{talk}");
+            assert_eq!(crate::support::assert_same_tree(&from, &to), 40);
+            assert_eq!(
+                talk.matches("< 230").count(),
+                1,
+                "one login for all files:\n{talk}"
+            );
+        }
+    }
+}
+
+#[test]
+fn curl_moves_64_mib_byte_identical() {
+    let Some(site) = site() else { return };
+    let content = octets(64, 64 * 1024 * 1024);
+    site.write("large.bin", &content);
+    let local = site.scratch().join("large.bin");
+    for port in Port::BOTH {
+        succeeds(
+            curl(&site, port)
+                .arg("-o")
+                .arg(&local)
+                .arg(site.url(port, "large.bin")),
+        );
+        assert!(fs::read(&local).unwrap() == content);
+        succeeds(
+            curl(&site, port)
+                .arg("-T")
+                .arg(&local)
+                .arg(site.url(port, "up.bin")),
+        );
+        assert!(site.read("up.bin") == content);
+        fs::remove_file(site.served("up.bin")).unwrap();
+    }
+}
+
+#[test]
+fn curl_is_told_what_went_wrong() {
+    let Some(site) = site() else { return };
+    site.write("file", b"x");
+    for port in Port::BOTH {
+        let missing = fails(curl(&site, port).arg(site.url(port, "missing")));
+        assert!(missing.contains("(78)"), "not found: {missing}");
+        let directory = fails(curl(&site, port).arg(site.url(port, "missing/file")));
+        assert!(directory.contains("(9)"), "no such directory: {directory}");
+        let password = fails(
+            curl(&site, port)
+                .args(["--user", "tester:wrong"])
+                .arg(site.url(port, "file")),
+        );
+        assert!(password.contains("(67)"), "login refused: {password}");
+        let mut stranger = client("curl");
+        stranger.args([
+            "--disable",
+            "--silent",
+            "--show-error",
+            "--noproxy",
+            "*",
+            "--ssl-reqd",
+        ]);
+        let certificate = fails(stranger.arg(site.url(port, "file")));
+        assert!(
+            certificate.contains("(60)"),
+            "unknown certificate: {certificate}"
+        );
+        assert_eq!(succeeds(curl(&site, port).arg(site.url(port, "file"))), "x");
+    }
+    let mut clear = client("curl");
+    clear.args([
+        "--disable",
+        "--silent",
+        "--show-error",
+        "--noproxy",
+        "*",
+        "--user",
+        &format!("{USER}:{PASSWORD}"),
+    ]);
+    let clear = fails(clear.arg(site.url(Port::Explicit, "file")));
+    assert!(
+        clear.contains("(67)") || clear.contains("534"),
+        "login in clear refused: {clear}"
+    );
+}

@@ -1,0 +1,17 @@
+//! Other people's clients against the real binary, on the explicit and the implicit port.
+//!
+//! A client that is not installed is skipped with a line that names its Debian package; with `CI`
+//! set that is a failure. `tests/run` installs all of them.
+#![allow(clippy::indexing_slicing, reason = "a test may panic")]
+
+mod support;
+
+mod curl;
+mod java;
+mod lftp;
+mod node;
+mod openssl;
+mod perl;
+mod python;
+mod rclone;
+mod rust_client;
