@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, chown, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::failure::{Exit, Failure};
+use super::failure::{Exit, Failure, cause};
 use super::{Checked, users_store};
 use crate::auth::{Accounts, Permissions};
 use crate::sys::identity::{self, Identity, Use};
@@ -49,7 +49,7 @@ impl Privileges {
             .then(|| checked.state_directory.clone());
         if let Some(state) = &state_directory {
             users_store::make_directory(state, true).map_err(|error| {
-                let remedy = format!("{error}; choose another with --state-dir DIR");
+                let remedy = format!("{}; choose another with --state-dir DIR", cause(&error));
                 Failure::file(Exit::CannotCreate, state, remedy)
             })?;
         }
@@ -59,7 +59,7 @@ impl Privileges {
             .chain(checked.users.clone())
             .collect();
         let keeper = if identity.is_some() && !files.is_empty() {
-            Keeper::fork(files).map_err(|error| Failure::new(Exit::System, error.to_string()))?
+            Keeper::fork(files).map_err(|error| Failure::new(Exit::System, cause(&error)))?
         } else {
             Keeper::direct(files)
         };
@@ -91,7 +91,8 @@ impl Privileges {
         if let Some(state) = &self.state_directory {
             give_state_directory(state, identity).map_err(|error| {
                 let remedy = format!(
-                    "{error}; give it to the server with `chown {} {}`, or choose another with --state-dir DIR",
+                    "{}; give it to the server with `chown {} {}`, or choose another with --state-dir DIR",
+                    cause(&error),
                     identity.name,
                     state.display()
                 );
@@ -100,11 +101,12 @@ impl Privileges {
         }
         // The account may lack the right to pass a directory above (as /root): it starts inside.
         std::env::set_current_dir(&self.directory)
-            .map_err(|error| Failure::file(Exit::NoInput, &self.directory, error))?;
+            .map_err(|error| Failure::io(Exit::NoInput, &self.directory, &error))?;
         identity::become_identity(identity, self.keep_bind_right).map_err(|error| {
             let message = format!(
-                "cannot become `{}`: {error}; name another account with --run-as USER, or serve as root with `--run-as root`",
-                identity.name
+                "cannot become `{}`: {}; name another account with --run-as USER, or serve as root with `--run-as root`",
+                identity.name,
+                cause(&error)
             );
             Failure::new(Exit::NoPermission, message)
         })?;
@@ -152,9 +154,10 @@ impl Privileges {
                     return Err(self.unusable("write", &error));
                 }
                 Err(error) => tracing::warn!(
-                    "the home of `{}`, {}, cannot be used as its permissions say: {error}",
+                    "the home of `{}`, {}, cannot be used as its permissions say: {}",
                     account.name,
-                    account.home.display()
+                    account.home.display(),
+                    cause(&error)
                 ),
             }
         }
@@ -163,6 +166,7 @@ impl Privileges {
 
     fn unusable(&self, verb: &str, error: &io::Error) -> Failure {
         let directory = self.directory.display();
+        let error = cause(error);
         let message = match &self.identity {
             Some(identity) => format!(
                 "{directory}: the account `{name}` cannot {verb} there ({error}); give it the directory with \
@@ -187,7 +191,7 @@ fn choose(checked: &Checked) -> Result<Option<Identity>, Failure> {
         identity::find_by_name(name).map_err(|error| {
             Failure::new(
                 Exit::System,
-                format!("cannot look up the account `{name}`: {error}"),
+                format!("cannot look up the account `{name}`: {}", cause(&error)),
             )
         })
     };
@@ -233,7 +237,7 @@ fn owner_of(directory: &Path) -> Result<Option<Identity>, Failure> {
         return Ok(None);
     }
     let named = identity::find_by_id(metadata.uid())
-        .map_err(|error| Failure::new(Exit::System, error.to_string()))?;
+        .map_err(|error| Failure::new(Exit::System, cause(&error)))?;
     Ok(Some(named.unwrap_or_else(|| Identity {
         name: metadata.uid().to_string(),
         user: metadata.uid(),
@@ -243,7 +247,7 @@ fn owner_of(directory: &Path) -> Result<Option<Identity>, Failure> {
 
 /// Makes the directory if there is none, and gives it to the account.
 fn prepare_directory(directory: &Path, identity: Option<&Identity>) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::file(Exit::CannotCreate, directory, error);
+    let failed = |error: io::Error| Failure::io(Exit::CannotCreate, directory, &error);
     match std::fs::metadata(directory) {
         Ok(metadata) if metadata.is_dir() => return Ok(()),
         Ok(_) => {
@@ -251,7 +255,7 @@ fn prepare_directory(directory: &Path, identity: Option<&Identity>) -> Result<()
             return Err(Failure::file(Exit::NoInput, directory, message));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(Failure::file(Exit::NoInput, directory, error)),
+        Err(error) => return Err(Failure::io(Exit::NoInput, directory, &error)),
     }
     users_store::make_directory(directory, false).map_err(failed)?;
     if let Some(identity) = identity {
