@@ -81,95 +81,58 @@ fn accounts_are_added_listed_changed_and_removed() {
 }
 
 #[test]
-fn what_cannot_be_done_to_accounts_is_said_in_one_line() {
+fn accounts_that_cannot_be_are_refused_and_make_no_file() {
     let directory = tempfile::tempdir().unwrap();
-    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-    let (users, none, nowhere) = (path("users"), path("none"), path("no/where"));
-    let add = |file: &'_ str, name: &str, more: &[&str]| -> Vec<String> {
-        let fixed = ["user", "add", "--password-stdin", "--users", file, name];
-        fixed
-            .iter()
-            .chain(more)
-            .map(|word| (*word).to_owned())
-            .collect()
-    };
-    let refused = |arguments: &[String], input: &str, status, words: &[&str]| {
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        assert_refused(&arguments, input, status, words);
-    };
+    let users = directory.path().join("users");
+    let nowhere = directory.path().join("no/where");
     let long = "x".repeat(65);
-    refused(
-        &add(&users, "bad\nname", &[]),
-        "x",
-        USAGE,
-        &["control characters"],
+    let cases: &[(&Path, &str, &str, &str, i32, &str)] = &[
+        (&users, "bad\nname", "all", "x", USAGE, "control characters"),
+        (&users, "", "all", "x", USAGE, "1 to 64 octets"),
+        (&users, &long, "all", "x", USAGE, "1 to 64 octets"),
+        (&users, "ann", "all", "\n", USAGE, "password is empty"),
+        (&users, "ann", "read,fly", "x", USAGE, "`fly`"),
+        (&users, "ann", "fly", "x", USAGE, "make-directory"),
+        (
+            &nowhere,
+            "ann",
+            "all",
+            "x",
+            CANNOT_CREATE,
+            "make the directory",
+        ),
+    ];
+    for (file, name, permissions, input, status, word) in cases {
+        let file = file.to_str().unwrap();
+        let head = ["user", "add", "--password-stdin", "--users", file];
+        let tail = ["--permissions", *permissions, *name];
+        assert_refused(&[&head[..], &tail].concat(), input, *status, &[*word]);
+    }
+    assert!(!users.exists());
+}
+
+#[test]
+fn accounts_that_are_not_as_expected_are_named_with_the_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    let (users, none) = (
+        directory.path().join("users"),
+        directory.path().join("none"),
     );
-    refused(&add(&users, "", &[]), "x", USAGE, &["1 to 64 octets"]);
-    refused(&add(&users, &long, &[]), "x", USAGE, &["1 to 64 octets"]);
-    refused(
-        &add(&users, "ann", &[]),
-        "\n",
-        USAGE,
-        &["password is empty"],
-    );
-    refused(
-        &add(&users, "ann", &["--permissions", "fly"]),
-        "x",
-        USAGE,
-        &["`fly`", "make-directory"],
-    );
-    refused(
-        &add(&nowhere, "ann", &[]),
-        "x",
-        CANNOT_CREATE,
-        &["make the directory"],
-    );
-    assert!(!Path::new(&users).exists());
-    let ann = add(&users, "ann", &[]);
-    assert_done(&ann.iter().map(String::as_str).collect::<Vec<_>>(), "x");
-    refused(&ann, "x", CONFIG, &["`ann` exists", "ringftpd user passwd"]);
-    let user = |verb, file: &str, name: &str| -> Vec<String> {
-        ["user", verb, "--users", file, name]
-            .map(str::to_owned)
-            .to_vec()
+    let (users, none) = (users.to_str().unwrap(), none.to_str().unwrap());
+    let ann = ["user", "add", "--password-stdin", "--users", users, "ann"];
+    assert_done(&ann, "x");
+    assert_refused(&ann, "x", CONFIG, &["`ann` exists", "ringftpd user passwd"]);
+    let refused = |verb, file, name, status, word| {
+        assert_refused(&["user", verb, "--users", file, name], "x", status, &[word]);
     };
-    refused(
-        &user("remove", &users, "bob"),
-        "",
-        CONFIG,
-        &["no user `bob`"],
-    );
-    refused(
-        &user("passwd", &users, "bob"),
-        "",
-        CONFIG,
-        &["no user `bob`"],
-    );
-    refused(
-        &user("passwd", &users, "ann"),
-        "x",
-        USAGE,
-        &["--password-stdin"],
-    );
-    refused(
-        &user("remove", &none, "ann"),
-        "",
-        NO_INPUT,
-        &["ringftpd user add"],
-    );
-    assert_refused(
-        &["user", "list", "--users", &none],
-        "",
-        NO_INPUT,
-        &["ringftpd user add"],
-    );
-    std::fs::write(&none, "[users.ann]\npassword = \"hunter2\"\n").unwrap();
-    assert_refused(
-        &["user", "list", "--users", &none],
-        "",
-        CONFIG,
-        &["none:2:", "user passwd"],
-    );
+    refused("remove", users, "bob", CONFIG, "no user `bob`");
+    refused("passwd", users, "bob", CONFIG, "no user `bob`");
+    refused("passwd", users, "ann", USAGE, "--password-stdin");
+    refused("remove", none, "ann", NO_INPUT, "ringftpd user add");
+    let list = ["user", "list", "--users", none];
+    assert_refused(&list, "", NO_INPUT, &["ringftpd user add"]);
+    std::fs::write(none, "[users.ann]\npassword = \"hunter2\"\n").unwrap();
+    assert_refused(&list, "", CONFIG, &["none:2:", "user passwd"]);
 }
 
 #[test]

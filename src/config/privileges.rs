@@ -300,3 +300,45 @@ fn give_files(state: &Path, identity: &Identity) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(user: u32, group: u32) -> Identity {
+        Identity {
+            name: "somebody".to_owned(),
+            user,
+            group,
+        }
+    }
+
+    #[test]
+    fn a_directory_with_other_files_is_not_given_away() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("passwd"), "").unwrap();
+        let own = std::fs::metadata(directory.path()).unwrap();
+        let other = identity(own.uid() + 1, own.gid());
+        assert!(give_state_directory(directory.path(), &other).is_err());
+        let after = std::fs::metadata(directory.path()).unwrap();
+        assert_eq!(after.uid(), own.uid());
+        let owner = identity(own.uid(), own.gid());
+        give_state_directory(directory.path(), &owner).unwrap();
+    }
+
+    #[test]
+    fn a_missing_directory_is_made_and_a_file_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("a/b");
+        prepare_directory(&deep, None).unwrap();
+        prepare_directory(&deep, None).unwrap();
+        assert!(deep.is_dir());
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let failure = prepare_directory(&file, None).unwrap_err();
+        assert_eq!(failure.exit, Exit::NoInput);
+        let below = prepare_directory(&file.join("x"), None).unwrap_err();
+        assert_eq!(below.exit, Exit::NoInput);
+        assert_eq!(owner_of(&directory.path().join("missing")), Ok(None));
+    }
+}
