@@ -100,7 +100,7 @@ pub struct ServeOptions {
     #[arg(value_name = "DIR", default_value = ".")]
     pub directory: PathBuf,
 
-    /// Listen for explicit FTPS: ADDR[:PORT], [IPV6][:PORT], :PORT or `off`; repeatable [default: `[::]:21`].
+    /// Listen for explicit FTPS: `ADDR[:PORT]`, `[IPV6][:PORT]`, `:PORT` or `off`; repeatable [default: `[::]:21`].
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = parse_listen, help_heading = LISTENING)]
     pub explicit: Vec<Listen>,
     /// Listen for implicit FTPS, likewise; repeatable [default: `[::]:990`].
