@@ -71,6 +71,8 @@ pub const PASSWORD_OCTETS_MAX: usize = 1024;
 pub const USER_NAME_OCTETS_MAX: usize = 64;
 /// Largest users file, certificate or key file that is read, in octets.
 pub const SETTINGS_FILE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
+/// How long the end of the process that reads settings files is waited for.
+pub const KEEPER_END_MAX: Duration = Duration::from_secs(1);
 /// Descriptors that the server asks for at most.
 pub const DESCRIPTORS_MAX: u64 = 1_048_576;
 /// Threads that `--cores` may ask for.

@@ -116,7 +116,19 @@ impl ControlTls {
     /// Notes a new session; returns the key of the one to be dropped for it.
     fn remember(&self, key: SessionKey) -> Option<SessionKey> {
         let mut keys = self.keys.borrow_mut();
-        let evicted = (keys.len() >= limits::TLS_SESSIONS_PER_CONTROL_MAX).then(|| keys.remove(0));
+        let full = keys.len() >= limits::TLS_SESSIONS_PER_CONTROL_MAX;
+        let evicted = full.then(|| {
+            // A client that spends tickets once never returns to a used one, and a client that
+            // stays with one ticket uses the latest used: the others are the least missed.
+            let mut used = (0..keys.len())
+                .filter(|position| keys.get(*position).is_some_and(|kept| kept.used));
+            let position = match (used.next(), used.next()) {
+                (Some(first), Some(_)) => first,
+                (Some(0), None) => 1,
+                _ => 0,
+            };
+            keys.remove(position)
+        });
         keys.push(Kept { key, used: false });
         evicted.map(|kept| kept.key)
     }
