@@ -50,14 +50,12 @@ pub const CREDENTIAL_REMEMBERED: Duration = Duration::from_secs(300);
 pub const CREDENTIALS_REMEMBERED_MAX: usize = 65_536;
 /// Connections accepted on a core before other work gets its turn.
 pub const ACCEPTS_PER_TURN: usize = 64;
-<<<<<<< HEAD
 /// Octets of records that may hold parts of one incomplete TLS handshake message.
 pub const TLS_HANDSHAKE_OCTETS_HELD_MAX: usize = 64 * 1024;
 /// Largest file of PEM certificates or keys.
 pub const PEM_FILE_OCTETS_MAX: u64 = 1024 * 1024;
 /// Validity of a self-signed certificate, as long as Apple's and other clients accept.
 pub const SELF_SIGNED_VALIDITY: Duration = Duration::from_secs(825 * 24 * 3600);
-=======
 /// Password hashes computed at once, whole process; each takes 19 MiB with the default parameters.
 pub const PASSWORD_HASHES_AT_ONCE_MAX: usize = 4;
 /// Memory cost that a password hash of the users file may ask for, in KiB.
@@ -76,7 +74,14 @@ pub const DESCRIPTORS_MAX: u64 = 1_048_576;
 pub const CORES_MAX: usize = 1024;
 /// Longest time that a timer option may name.
 pub const TIMER_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
->>>>>>> cli
+/// Octets of directory entries taken from the kernel at a time.
+pub const DIRECTORY_READ_OCTETS: usize = 32 * 1024;
+/// Directory entries looked at in one piece of blocking work.
+pub const LISTING_ENTRIES_PER_JOB_MAX: usize = 16 * 1024;
+/// Names tried for STOU before giving up.
+pub const UNIQUE_NAME_TRIES_MAX: usize = 32;
+/// Times that opening is tried again while directories above are being renamed (openat2(2)).
+pub const OPEN_TRIES_MAX: usize = 16;
 
 /// A certificate that expires within this time is warned of.
 pub const CERTIFICATE_EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);

@@ -7,6 +7,8 @@
 
 mod accounts;
 mod password;
+#[cfg(test)]
+mod tests;
 mod users;
 
 use std::collections::HashMap;

@@ -39,7 +39,7 @@ pub fn serve(checked: &Checked) -> Result<ExitCode, Failure> {
     privileges.check_homes(&accounts, &home)?;
     let authenticator = Authenticator::new(accounts)
         .map_err(|_| Failure::new(Exit::System, "the system gives no random numbers"))?;
-    let settings = settings(checked, descriptors, &authenticator)?;
+    let settings = settings(checked, descriptors, &authenticator);
     welcome(checked, &listeners, &source, &identity)
         .map_err(|error| Failure::new(Exit::System, format!("standard output: {error}")))?;
     let mut in_force = tls.clone();
@@ -56,7 +56,11 @@ pub fn serve(checked: &Checked) -> Result<ExitCode, Failure> {
 
 /// Where certificate and key come from, at the start and on every reload.
 enum CertificateSource {
-    Files { certificate: PathBuf, key: PathBuf, keeper: Arc<Keeper> },
+    Files {
+        certificate: PathBuf,
+        key: PathBuf,
+        keeper: Arc<Keeper>,
+    },
     SelfSigned(PathBuf),
 }
 
@@ -74,9 +78,15 @@ impl CertificateSource {
 
     fn load(&self) -> Result<tls::Identity, Failure> {
         let identity = match self {
-            Self::Files { certificate, key, keeper } => {
+            Self::Files {
+                certificate,
+                key,
+                keeper,
+            } => {
                 let read = |path: &Path| {
-                    keeper.read(path).map_err(|error| Failure::file(Exit::NoInput, path, error))
+                    keeper
+                        .read(path)
+                        .map_err(|error| Failure::file(Exit::NoInput, path, error))
                 };
                 tls::Identity::from_pem(&read(certificate)?, &read(key)?).map_err(|error| {
                     let files = format!("{}, {}", certificate.display(), key.display());
@@ -145,19 +155,22 @@ fn settings(
     checked: &Checked,
     descriptors: u64,
     authenticator: &Arc<Authenticator>,
-) -> Result<server::Settings, Failure> {
+) -> server::Settings {
     let timers = &checked.timers;
-    let number = |limit: Option<std::num::NonZeroU32>| limit.map_or(0, |limit| limit.get() as usize);
-    let by_descriptors =
-        usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(limits::DESCRIPTORS_KEPT);
+    let number =
+        |limit: Option<std::num::NonZeroU32>| limit.map_or(0, |limit| limit.get() as usize);
+    let by_descriptors = usize::try_from(descriptors)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(limits::DESCRIPTORS_KEPT);
     let admission = Admission::new(Limits {
-        connections_max: checked.bounds.connections_max.map_or(by_descriptors, |limit| limit.get() as usize),
+        connections_max: checked
+            .bounds
+            .connections_max
+            .map_or(by_descriptors, |limit| limit.get() as usize),
         connections_per_address_max: number(checked.bounds.connections_per_address_max),
         sessions_per_user_max: number(checked.bounds.sessions_per_user_max),
     });
-    let files = vfs::Settings::new()
-        .map_err(|_| Failure::new(Exit::System, "the system gives no random numbers"))?;
-    Ok(server::Settings {
+    server::Settings {
         cores: checked.cores.clone(),
         grace: timers.grace,
         session: Arc::new(session::Settings {
@@ -183,13 +196,13 @@ fn settings(
             passive_ports: checked.passive_ports.clone(),
             active_source_standard: checked.active_source_port == ActiveSourcePort::Standard,
         }),
-        files,
+        files: vfs::Settings::default(),
         handshake_time_max: timers.handshake,
         close_time_max: timers.close,
         drain_time_max: timers.drain,
         admission,
         authenticator: Arc::clone(authenticator),
-    })
+    }
 }
 
 /// Tells on standard output where the server listens, and how to try it.
@@ -200,8 +213,14 @@ fn welcome(
     identity: &tls::Identity,
 ) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "Certificate SHA-256 fingerprint: {}", identity.sha256_fingerprint())?;
-    let own = checked.state_directory.join(tls::SELF_SIGNED_CERTIFICATE_FILE);
+    writeln!(
+        out,
+        "Certificate SHA-256 fingerprint: {}",
+        identity.sha256_fingerprint()
+    )?;
+    let own = checked
+        .state_directory
+        .join(tls::SELF_SIGNED_CERTIFICATE_FILE);
     let trust = match checked.certificate {
         Some(_) => CurlTrust::Unchecked,
         None => CurlTrust::SelfSigned(&own),

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::{Connection, Core, Letter};
 use crate::admission::UserPermit;
-use crate::auth::{Account, Check, CheckFailed};
+use crate::auth::{Account, Check, CheckFailed, Permissions};
 use crate::proto::{
     Action, Event, FileError, FileReply, FileRequest, LoginVerdict, Secret, Transfer, TransferEnd,
     TransferKind, TransferReady,
@@ -110,17 +110,18 @@ impl Connection {
         let core = Rc::clone(&self.core);
         let mailbox = Rc::clone(&self.mailbox);
         rt::spawn(async move {
-            let account = match check {
-                Check::Known(account) => account,
-                Check::Hash(job) => rt::blocking(move || job.run()).await,
-                Check::Wait(verdict) => verdict.wait().await,
+            let verdict = match check {
+                Check::Known(verdict) => Ok(verdict),
+                Check::Hash(mut job) => {
+                    job.turn().await;
+                    rt::blocking(move || job.run()).await
+                }
+                Check::Wait(waiting) => waiting.verdict().await,
             };
-            mailbox.post(Letter::LoggedIn(match account {
-                Some(account) => core
-                    .root_of(&account)
-                    .await
-                    .map(|root| Login { account, root }),
-                None => None,
+            mailbox.post(Letter::LoggedIn(match verdict {
+                Ok(Some(account)) => core.admit(account).await,
+                Ok(None) => Err(LoginVerdict::Refused),
+                Err(CheckFailed) => Err(LoginVerdict::Unavailable),
             }));
         });
     }
@@ -141,7 +142,8 @@ impl Connection {
                 verdict
             }
         };
-        self.session.handle_event(Event::LoginChecked(verdict), rt::now());
+        self.session
+            .handle_event(Event::LoginChecked(verdict), rt::now());
     }
 
     /// A request on files. The session asks only when somebody is logged in.
@@ -233,13 +235,20 @@ impl Connection {
 impl Core {
     /// Lets a user in whose password was right.
     async fn admit(&self, account: Arc<Account>) -> Result<Login, LoginVerdict> {
-        let permit = self.admission.enter_user(&account.name).ok_or(LoginVerdict::Unavailable)?;
-        let root = self.root_of(&account).await.ok_or(LoginVerdict::Unavailable)?;
-        Ok(Login { account, root, _permit: permit })
+        let permit = self
+            .admission
+            .enter_user(&account.name)
+            .ok_or(LoginVerdict::Unavailable)?;
+        let root = self.root_of(&account).ok_or(LoginVerdict::Unavailable)?;
+        Ok(Login {
+            account,
+            root,
+            _permit: permit,
+        })
     }
 
     /// The user's root directory, open; shared by the user's sessions on this core.
-    async fn root_of(&self, account: &Account) -> Option<Rc<vfs::Root>> {
+    fn root_of(&self, account: &Account) -> Option<Rc<vfs::Root>> {
         let key = (account.home.clone(), account.permissions);
         if let Some(root) = self
             .roots
@@ -251,7 +260,7 @@ impl Core {
         }
         let home = account.home.clone();
         let files = Rc::clone(&self.settings.files);
-        match vfs::Root::open(&home, account.permissions, files).await {
+        match vfs::Root::open(&home, rights(account.permissions), files) {
             Ok(root) => {
                 let mut roots = self.roots.borrow_mut();
                 roots.retain(|_, root| root.strong_count() > 0);
@@ -271,9 +280,23 @@ impl Core {
     }
 }
 
+/// What an account's permissions mean for files.
+fn rights(permissions: Permissions) -> vfs::Rights {
+    vfs::Rights {
+        read: permissions.allows(Permissions::READ),
+        write: permissions.allows(Permissions::WRITE),
+        append: permissions.allows(Permissions::APPEND),
+        delete: permissions.allows(Permissions::DELETE),
+        rename: permissions.allows(Permissions::RENAME),
+        list: permissions.allows(Permissions::LIST),
+        make_directory: permissions.allows(Permissions::MAKE_DIRECTORY),
+        change: permissions.allows(Permissions::CHANGE),
+    }
+}
+
 /// Opens what a transfer needs, and tells what the 150 reply should say.
 async fn open(
-    root: &vfs::Root,
+    root: &Rc<vfs::Root>,
     transfer: Transfer,
 ) -> Result<(data::Opened, TransferReady), FileError> {
     let Transfer {

@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::proto::{FileError, TransferEnd};
+use crate::proto::TransferEnd;
 use crate::rt::{self, Socket};
 use crate::tls;
 use crate::vfs;
@@ -226,14 +226,10 @@ async fn transfer(job: Job, outcome: &mut Outcome) -> Result<(), TransferEnd> {
         }
     }
     .await;
-    if let (Err(end), Some(undo)) = (result, upload_undo) {
-        let never_began = matches!(
-            end,
-            TransferEnd::NotConnected | TransferEnd::TlsFailed | TransferEnd::NotResumed
-        ) || link.handle.octets() == 0;
+    if let (Err(_), Some(undo)) = (result, upload_undo) {
         // A file that this command made and nothing was written to would only mislead.
-        if never_began || link.settings.remove_partial {
-            undo.run().await;
+        if link.handle.octets() == 0 || link.settings.remove_partial {
+            undo.run(link.settings.remove_partial).await;
         }
     }
     result
@@ -266,5 +262,5 @@ fn lost(_: io::Error) -> TransferEnd {
 
 /// What an error on a file means.
 fn failed(error: &io::Error) -> TransferEnd {
-    TransferEnd::File(FileError::from(vfs::error_of(error)))
+    TransferEnd::File(vfs::file_error(error))
 }

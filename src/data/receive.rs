@@ -1,6 +1,5 @@
 //! Socket to file.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 
@@ -105,7 +104,7 @@ pub(super) async fn run(
     convert: bool,
     link: &Link,
 ) -> Result<(), TransferEnd> {
-    upload.begin().map_err(TransferEnd::File)?;
+    upload.begin().await.map_err(TransferEnd::File)?;
     let mut sink = Sink {
         offset: upload.offset,
         file: upload.file,

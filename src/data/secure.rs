@@ -26,7 +26,6 @@ pub struct Security {
 }
 
 /// A protected data connection after its handshake.
-#[derive(Debug)]
 pub(super) struct Secured {
     pub(super) engine: Engine,
     /// Octets received but not opened yet: the beginning of a record.

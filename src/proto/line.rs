@@ -279,3 +279,136 @@ impl LineSplitter {
         std::mem::take(&mut self.blank_lines)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commands(splitter: &mut LineSplitter) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| splitter.next_line())
+            .map(|line| match line {
+                Line::Command(octets) => octets.to_vec(),
+                Line::Overlong => b"(overlong)".to_vec(),
+            })
+            .collect()
+    }
+
+    fn split(parts: &[&[u8]]) -> Vec<Vec<u8>> {
+        let mut splitter = LineSplitter::new();
+        for part in parts {
+            splitter.push(part);
+        }
+        commands(&mut splitter)
+    }
+
+    #[test]
+    fn lines_do_not_depend_on_the_cut() {
+        let input = b"A\r\nb c\n\r\n\r\r\nD\xFF\xFFe\r\xFF\xF4\xFF\xF2f\r\n\xFF\xFB\x01\xFF\xFA\x01x\xFF\xF0g\n";
+        let expected: Vec<Vec<u8>> = [&b"A"[..], b"b c", b"D\xFFe\rf", b"g"]
+            .iter()
+            .map(|line| line.to_vec())
+            .collect();
+        assert_eq!(split(&[input]), expected);
+        for first in 0..input.len() {
+            for second in first..input.len() {
+                let parts = [&input[..first], &input[first..second], &input[second..]];
+                assert_eq!(split(&parts), expected, "cut at {first} and {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn taking_and_pushing_may_alternate() {
+        let mut splitter = LineSplitter::new();
+        splitter.push(b"a\nb\nc");
+        assert_eq!(
+            splitter.next_line(),
+            Some(Line::Command(Zeroizing::new(b"a".to_vec())))
+        );
+        splitter.push(b"d\ne");
+        assert_eq!(commands(&mut splitter), [&b"b"[..], b"cd"]);
+        splitter.push(b"\n");
+        assert_eq!(commands(&mut splitter), [b"e"]);
+    }
+
+    #[test]
+    fn c124_overlong_lines() {
+        let line = |length: usize| {
+            let mut line = vec![b'x'; length];
+            line.extend_from_slice(b"\r\nA\r\n");
+            split(&[&line])
+                .into_iter()
+                .map(|line| line.len())
+                .collect::<Vec<_>>()
+        };
+        let max = limits::COMMAND_LINE_OCTETS_MAX;
+        assert_eq!(line(max), [max, 1]);
+        assert_eq!(line(max + 1), [10, 1]);
+        assert_eq!(line(5 * max), [10, 1]);
+    }
+
+    #[test]
+    fn an_endless_line_takes_no_memory() {
+        let mut splitter = LineSplitter::new();
+        for _ in 0..1000 {
+            splitter.push(&[b'x'; 4096]);
+            assert!(splitter.buffer.capacity() <= 4 * limits::COMMAND_LINE_OCTETS_MAX);
+        }
+        splitter.push(b"\n");
+        assert_eq!(commands(&mut splitter), [b"(overlong)"]);
+        assert!(splitter.buffer.capacity() <= CAPACITY_KEPT_MAX);
+    }
+
+    #[test]
+    fn c010_every_octet_behind_a_line_shows() {
+        for behind in [&b"x"[..], b"\n", b"\r\n", b"\xFF\xF1", b"\xFF", b"NOOP\r\n"] {
+            let mut splitter = LineSplitter::new();
+            splitter.push(b"\r\nAUTH TLS\r\n");
+            splitter.push(behind);
+            splitter.next_line();
+            assert!(splitter.has_more(), "{}", behind.escape_ascii());
+        }
+        let mut splitter = LineSplitter::new();
+        splitter.push(b"\r\nAUTH TLS\r\n");
+        splitter.next_line();
+        assert!(!splitter.has_more());
+    }
+
+    #[test]
+    fn c127_options_are_refused() {
+        let mut splitter = LineSplitter::new();
+        splitter.push(b"\xFF\xFB\x01\xFF\xFC\x01\xFF\xFD\x02\xFF\xFE\x02");
+        assert_eq!(splitter.take_answers(), b"\xFF\xFE\x01\xFF\xFC\x02");
+        assert!(splitter.take_answers().is_empty());
+        splitter.push(b"\n\n");
+        assert_eq!(splitter.take_blank_lines(), 2);
+    }
+
+    #[test]
+    fn what_is_left_of_a_synch_is_dropped() {
+        assert_eq!(split(&[b"\xF4\xF2ABOR\n"]), [b"ABOR"]);
+        assert_eq!(split(&[b"\xFFABOR\n"]), [b"ABOR"]);
+        assert_eq!(split(&[b"CWD \xFFa\n"]), [b"CWD \xFFa"]);
+        assert_eq!(split(&[b"CWD \xF2\n"]), [b"CWD \xF2"]);
+    }
+
+    #[test]
+    fn c129_full_by_lines_and_by_octets() {
+        let mut splitter = LineSplitter::new();
+        for _ in 0..limits::COMMAND_QUEUE_LINES_MAX {
+            assert!(!splitter.is_full());
+            splitter.push(b"A\n");
+        }
+        assert!(splitter.is_full());
+        splitter.next_line();
+        assert!(!splitter.is_full());
+        commands(&mut splitter);
+        splitter.push(&vec![b'x'; 8000]);
+        splitter.push(b"\n");
+        splitter.push(&vec![b'x'; 8000]);
+        splitter.push(b"\n");
+        assert!(!splitter.is_full());
+        splitter.push(&vec![b'x'; 400]);
+        assert!(splitter.is_full());
+    }
+}

@@ -32,7 +32,7 @@ const FORCED_END_TIME_MAX: Duration = Duration::from_secs(5);
 const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What the server is made of. Everything in it is shared by all cores and never changes.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// CPUs to use, one thread each.
     pub cores: Vec<usize>,

@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-//! placeholder
-=======
 //! Facts about this machine: processors, descriptors, io_uring. No policy.
 
 use std::fmt;
@@ -262,4 +259,3 @@ mod tests {
         }
     }
 }
->>>>>>> cli

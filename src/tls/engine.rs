@@ -182,8 +182,11 @@ impl Engine {
         let consumed = match result {
             Ok(consumed) => consumed,
             Err(error) => {
+                // Nothing may follow close_notify (RFC 8446 §6.1), an alert neither.
+                if self.sending == Sending::Open {
+                    self.flush_alert(outgoing);
+                }
                 self.sending = Sending::Failed;
-                self.flush_alert(outgoing);
                 return Err(error);
             }
         };
@@ -359,7 +362,11 @@ impl Engine {
 
     /// Version, cipher suite and resumption, for logs.
     pub fn summary(&self) -> Summary {
-        Summary { version: self.version(), suite: self.suite(), resumed: self.resumed() }
+        Summary {
+            version: self.version(),
+            suite: self.suite(),
+            resumed: self.resumed(),
+        }
     }
 
     /// Is the handshake complete?

@@ -154,7 +154,8 @@ impl Session {
 
     /// SITE: HELP, CHMOD, UTIME; nothing that runs programs (RFC 2577 §9).
     pub(super) fn site(&mut self, argument: &[u8]) {
-        let (name, rest) = split_path(argument).unwrap_or((argument.trim_ascii(), &[]));
+        let argument = argument.trim_ascii_start();
+        let (name, rest) = split_path(argument).unwrap_or_else(|| (argument.trim_ascii_end(), b""));
         match name.to_ascii_uppercase().as_slice() {
             b"HELP" => self.site_help(),
             b"CHMOD" => {

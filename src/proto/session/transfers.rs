@@ -109,7 +109,10 @@ impl Session {
 
     fn connect_to(&mut self, address: Result<SocketAddr, Refusal>) {
         if !self.settings.active {
-            return self.reply(Code::NotImplemented, "Active mode is off: use PASV or EPSV.");
+            return self.reply(
+                Code::NotImplemented,
+                "Active mode is off: use PASV or EPSV.",
+            );
         }
         // Bad syntax comes first, as for every command; then the sequence; then policy.
         let checked = match address {

@@ -371,3 +371,16 @@ fn only_established_data_connections_give_up_their_keys() {
         assert!(pair.engine.into_kernel_connection().is_ok());
     }
 }
+
+#[test]
+fn damage_after_close_notify_is_an_error_without_an_alert() {
+    for version in VERSIONS {
+        let mut pair = control_pair(version);
+        pair.engine.close(&mut pair.outgoing);
+        let sent = pair.outgoing.len();
+        pair.write(b"NOOP\r\n");
+        *pair.incoming.last_mut().unwrap() ^= 1;
+        assert!(pair.process().is_err());
+        assert_eq!(pair.outgoing.len(), sent);
+    }
+}

@@ -1,0 +1,119 @@
+//! The ends: the client's and the server's.
+
+use super::*;
+
+fn running() -> Wire {
+    let mut wire = Wire::ready();
+    wire.end = None;
+    assert_eq!(wire.tell("PASV\r\nRETR f"), "227 150");
+    wire.actions.clear();
+    wire
+}
+
+#[test]
+fn idle_sessions_end_at_once() {
+    for mut wire in [
+        Wire::ready(),
+        Wire::explicit(policy()),
+        Wire::implicit(policy()),
+    ] {
+        wire.session.handle_shutdown(false, wire.now);
+        assert_eq!(wire.codes(), "421");
+        assert!(wire.is_closed());
+        assert!(!wire.session.wants_octets());
+        assert_eq!(wire.tell("NOOP"), "");
+    }
+}
+
+#[test]
+fn handshakes_end_without_a_word() {
+    for kind in [ChannelKind::Explicit, ChannelKind::Implicit] {
+        let mut wire = Wire::fresh(policy(), kind);
+        wire.tls = false;
+        wire.codes();
+        wire.tell("AUTH TLS");
+        wire.session.handle_shutdown(false, wire.now);
+        assert_eq!(wire.codes(), "");
+        assert!(wire.is_closed());
+    }
+}
+
+#[test]
+fn transfers_may_end() {
+    let mut wire = running();
+    wire.session.handle_shutdown(false, wire.now);
+    assert_eq!(wire.codes(), "");
+    assert_eq!(wire.tell("NOOP"), "");
+    assert_eq!(
+        wire.event(Event::TransferEnded(TransferEnd::Complete)),
+        "226 421"
+    );
+    assert!(wire.is_closed());
+}
+
+#[test]
+fn transfers_are_forced_to_end() {
+    let mut wire = running();
+    wire.session.handle_shutdown(false, wire.now);
+    wire.session.handle_shutdown(true, wire.now);
+    assert_eq!(wire.codes(), "426 421");
+    assert_eq!(wire.actions, [Action::AbortTransfer, Action::Close]);
+}
+
+#[test]
+fn answers_are_awaited() {
+    let mut wire = Wire::ready();
+    wire.session.handle_octets(b"CWD d\r\nNOOP\r\n", wire.now);
+    assert!(matches!(wire.session.poll_action(), Some(Action::File(_))));
+    wire.session.handle_shutdown(true, wire.now);
+    assert_eq!(wire.codes(), "");
+    assert_eq!(wire.event(Event::FileDone(Ok(FileReply::Done))), "250 421");
+    assert!(wire.is_closed());
+}
+
+#[test]
+fn an_opening_transfer_is_not_begun_when_forced() {
+    for (force, expected) in [(true, "421"), (false, "150 226 421")] {
+        let mut wire = Wire::ready();
+        wire.tell("PASV");
+        wire.session.handle_octets(b"RETR f\r\n", wire.now);
+        assert!(matches!(
+            wire.session.poll_action(),
+            Some(Action::OpenTransfer(_))
+        ));
+        wire.session.handle_shutdown(force, wire.now);
+        let ready = Event::TransferReady(Ok(TransferReady::default()));
+        assert_eq!(wire.event(ready), expected);
+        assert!(wire.is_closed());
+    }
+}
+
+#[test]
+fn a_delayed_answer_is_not_awaited() {
+    let mut wire = Wire::explicit(policy());
+    wire.verdict = LoginVerdict::Refused;
+    wire.tell("AUTH TLS");
+    wire.tell("USER a\r\nPASS b");
+    wire.session.handle_shutdown(false, wire.now);
+    assert_eq!(wire.codes(), "421");
+}
+
+#[test]
+fn c099_the_client_goes() {
+    let mut wire = running();
+    wire.tell("NOOP");
+    wire.session.handle_closed();
+    assert!(!wire.session.wants_octets());
+    assert_eq!(wire.session.poll_action(), Some(Action::AbortTransfer));
+    assert_eq!(wire.session.poll_action(), None);
+    assert_eq!(
+        wire.event(Event::TransferEnded(TransferEnd::Aborted)),
+        "",
+        "nobody listens"
+    );
+    assert_eq!(wire.actions, [Action::Close]);
+    let mut wire = Wire::ready();
+    wire.session.handle_closed();
+    assert_eq!(wire.codes(), "");
+    assert!(wire.is_closed());
+}

@@ -1,0 +1,106 @@
+//! Changing directories: MKD, RMD, DELE, RNFR and RNTO.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use crate::proto::{FileError, FileReply, VirtualPath};
+use crate::rt;
+use crate::sys::fs::{self, Kind};
+
+use super::Root;
+use super::access::require;
+use super::error::file_error;
+use super::resolve::Object;
+
+impl Root {
+    pub(super) async fn make_directory(&self, path: &VirtualPath) -> Result<FileReply, FileError> {
+        require(self.access.rights.make_directory)?;
+        if path.is_root() {
+            return Err(FileError::Exists);
+        }
+        let (parent, name) = self.hold_parent(path).await?;
+        let mode = 0o777 & !self.settings.umask;
+        done(rt::blocking(move || fs::make_directory(&parent, &name, mode)).await)
+    }
+
+    pub(super) async fn remove_directory(
+        &self,
+        path: &VirtualPath,
+    ) -> Result<FileReply, FileError> {
+        require(self.access.rights.delete)?;
+        let (parent, name) = self.hold_parent(path).await?;
+        done(rt::blocking(move || fs::remove_directory(&parent, &name)).await)
+    }
+
+    pub(super) async fn delete_file(&self, path: &VirtualPath) -> Result<FileReply, FileError> {
+        require(self.access.rights.delete)?;
+        let (parent, name) = self.hold_parent(path).await?;
+        // A link that leaves the root is as if absent here too.
+        self.object(path).await?;
+        done(rt::blocking(move || fs::remove_file(&parent, &name)).await)
+    }
+
+    pub(super) async fn check_rename(&self, path: &VirtualPath) -> Result<FileReply, FileError> {
+        require(self.access.rights.rename && !path.is_root())?;
+        self.object(path).await?;
+        Ok(FileReply::Done)
+    }
+
+    pub(super) async fn rename(
+        &self,
+        from: &VirtualPath,
+        to: &VirtualPath,
+    ) -> Result<FileReply, FileError> {
+        let rights = self.access.rights;
+        require(rights.rename)?;
+        let (from_parent, from_name) = self.hold_parent(from).await?;
+        let (to_parent, to_name) = self.hold_parent(to).await?;
+        let is_directory = match self.object(from).await? {
+            Object::Plain(status) => status.kind == Kind::Directory,
+            Object::Link { .. } => false,
+        };
+        let replaces = !is_directory && (rights.write || rights.delete);
+        let renamed = rt::blocking(move || {
+            let from = (&from_parent, from_name.as_c_str());
+            rename_blocking(from, (&to_parent, &to_name), replaces)
+        });
+        match renamed.await {
+            // Here it means two volumes, not a way out of the root.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Err(FileError::Denied),
+            // The target has become a directory meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => Err(FileError::Exists),
+            result => done(result),
+        }
+    }
+}
+
+/// Renames; an existing target is replaced only when it may be and is no directory. A file never
+/// replaces a directory (the kernel sees to it), and a directory never replaces anything.
+fn rename_blocking(
+    from: (&OwnedFd, &CStr),
+    to: (&OwnedFd, &CStr),
+    replaces: bool,
+) -> io::Result<()> {
+    match fs::rename_to_free(from.0, from.1, to.0, to.1) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && replaces => {}
+        // Some file systems cannot do it in one step.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+        result => return result,
+    }
+    match fs::status_at(to.0, to.1) {
+        Ok(target) if !replaces || target.kind == Kind::Directory => {
+            return Err(rustix::io::Errno::EXIST.into());
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::rename(from.0, from.1, to.0, to.1)
+}
+
+fn done(result: io::Result<()>) -> Result<FileReply, FileError> {
+    match result {
+        Ok(()) => Ok(FileReply::Done),
+        Err(error) => Err(file_error(&error)),
+    }
+}

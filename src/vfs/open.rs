@@ -1,0 +1,196 @@
+//! Opening the files of transfers.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use crate::limits;
+use crate::proto::{FileError, VirtualPath};
+use crate::rt;
+use crate::sys::fs::{self, Kind, Status};
+
+use super::Root;
+use super::access::require;
+use super::error::file_error;
+
+/// A file opened to be sent.
+#[derive(Debug)]
+pub struct Download {
+    /// The file.
+    pub file: rt::File,
+    /// Its octets when it was opened.
+    pub octets: u64,
+}
+
+/// How an upload treats what is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UploadMode {
+    /// STOR: the old content is given up.
+    Replace,
+    /// STOR or APPE after REST: written from here on, nothing is cut off.
+    At(u64),
+    /// APPE: written behind the old content.
+    Append,
+    /// STOU: a new file in the directory of the path.
+    Unique {
+        /// How its name begins; may be empty.
+        prefix: Vec<u8>,
+    },
+}
+
+/// A file opened to be received.
+#[derive(Debug)]
+pub struct Upload {
+    /// The file. If the upload breaks off, it stays under its name so that REST can go on.
+    pub file: rt::File,
+    /// Where the first octet goes.
+    pub offset: u64,
+    /// The name that STOU chose.
+    pub name: Option<Vec<u8>>,
+    /// Whether the file was made for this upload.
+    pub created: bool,
+}
+
+impl Root {
+    /// Opens a file to send it.
+    ///
+    /// # Errors
+    /// Why it cannot be read; directories, devices, FIFOs and sockets are refused.
+    pub async fn open_download(&self, path: &VirtualPath) -> Result<Download, FileError> {
+        require(self.access.rights.read)?;
+        let opened = self.open_path(path, fs::OPEN_READ).await;
+        let (file, status) = checked(opened.map_err(|error| file_error(&error))?)?;
+        Ok(Download {
+            file,
+            octets: status.size,
+        })
+    }
+
+    /// Opens or makes a file to receive into it.
+    ///
+    /// # Errors
+    /// Why it cannot be written; `BadRestart` when the offset lies behind its end.
+    pub async fn open_upload(
+        &self,
+        path: &VirtualPath,
+        how: UploadMode,
+    ) -> Result<Upload, FileError> {
+        let rights = self.access.rights;
+        require(match how {
+            UploadMode::Append => rights.append,
+            _ => rights.write,
+        })?;
+        if let UploadMode::Unique { prefix } = how {
+            return self.open_unique(path, &prefix).await;
+        }
+        if path.is_root() {
+            return Err(FileError::IsADirectory);
+        }
+        let (opened, created) = match how {
+            UploadMode::At(offset) if offset > 0 => self.open_existing(path).await?,
+            _ => self.open_or_create(path).await?,
+        };
+        let (file, status) = checked(opened)?;
+        let offset = match how {
+            UploadMode::At(offset) if offset > status.size => return Err(FileError::BadRestart),
+            UploadMode::At(offset) => offset,
+            UploadMode::Append => status.size,
+            UploadMode::Replace | UploadMode::Unique { .. } => {
+                if status.size > 0 {
+                    truncate(&file).await?;
+                }
+                0
+            }
+        };
+        Ok(Upload {
+            file,
+            offset,
+            name: None,
+            created,
+        })
+    }
+
+    /// A file that is missing has no octet to go on from.
+    async fn open_existing(&self, path: &VirtualPath) -> Result<(OwnedFd, bool), FileError> {
+        match self.open_path(path, fs::OPEN_WRITE).await {
+            Ok(opened) => Ok((opened, false)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(FileError::BadRestart),
+            Err(error) => Err(file_error(&error)),
+        }
+    }
+
+    /// Opens without cutting: only what turns out to be a regular file is cut, afterwards.
+    async fn open_or_create(&self, path: &VirtualPath) -> Result<(OwnedFd, bool), FileError> {
+        match self.open_path(path, fs::OPEN_WRITE).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Ok(opened) => return Ok((opened, false)),
+            Err(error) => return Err(file_error(&error)),
+        }
+        match self.open_path(path, fs::OPEN_CREATE_NEW).await {
+            // Somebody else made it just now, or it is a link whose target is still to be made.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Ok(opened) => return Ok((opened, true)),
+            Err(error) => return Err(file_error(&error)),
+        }
+        let opened = self.open_path(path, fs::OPEN_CREATE).await;
+        Ok((opened.map_err(|error| file_error(&error))?, false))
+    }
+
+    async fn open_unique(
+        &self,
+        directory: &VirtualPath,
+        prefix: &[u8],
+    ) -> Result<Upload, FileError> {
+        if prefix.contains(&b'/') {
+            return Err(FileError::NameNotAllowed);
+        }
+        let prefix = if prefix.is_empty() { b"upload" } else { prefix };
+        let kept = prefix.len().min(limits::PATH_COMPONENT_OCTETS_MAX - 9);
+        let (prefix, _) = prefix.split_at(kept);
+        let opened = self.open_path(directory, fs::HOLD_DIRECTORY).await;
+        let directory = Rc::new(opened.map_err(|error| file_error(&error))?);
+        let chance = RandomState::new();
+        for number in 0..limits::UNIQUE_NAME_TRIES_MAX {
+            let mut name = prefix.to_vec();
+            let suffix = chance.hash_one(number) & 0xffff_ffff;
+            name.extend_from_slice(format!(".{suffix:08x}").as_bytes());
+            let opened = self.open_below(&directory, &name, fs::OPEN_CREATE_NEW);
+            match opened.await {
+                Ok(opened) => {
+                    let (file, _) = checked(opened)?;
+                    return Ok(Upload {
+                        file,
+                        offset: 0,
+                        name: Some(name),
+                        created: true,
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(file_error(&error)),
+            }
+        }
+        Err(FileError::Exists)
+    }
+}
+
+/// Lets only regular files through.
+fn checked(opened: OwnedFd) -> Result<(rt::File, Status), FileError> {
+    let status = fs::status(&opened).map_err(|error| file_error(&error))?;
+    match status.kind {
+        Kind::File => {}
+        Kind::Directory => return Err(FileError::IsADirectory),
+        _ => return Err(FileError::NotRegular),
+    }
+    fs::make_blocking(&opened).map_err(|error| file_error(&error))?;
+    Ok((rt::File::new(opened), status))
+}
+
+/// On the pool: giving up the extents of a large file takes a while.
+async fn truncate(file: &rt::File) -> Result<(), FileError> {
+    use std::os::fd::AsFd;
+    let file = file.as_fd().try_clone_to_owned();
+    let file = file.map_err(|error| file_error(&error))?;
+    let done = rt::blocking(move || fs::truncate(&file)).await;
+    done.map_err(|error| file_error(&error))
+}
