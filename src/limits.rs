@@ -30,6 +30,9 @@ pub const GLOB_MATCHES_MAX: usize = 100_000;
 pub const TLS_SESSIONS_PER_CONTROL_MAX: usize = 16;
 /// TLS 1.3 tickets sent on a control connection.
 pub const TLS_TICKETS_CONTROL: usize = 4;
+/// The same where data connections must resume: uploads bring no new tickets, and some clients
+/// spend each ticket once.
+pub const TLS_TICKETS_CONTROL_REQUIRED: usize = 12;
 /// TLS 1.3 tickets sent on a download's or listing's handshake.
 pub const TLS_TICKETS_DOWNLOAD: usize = 1;
 /// Plaintext octets of one full TLS record (RFC 8446 §5.1).
@@ -68,6 +71,8 @@ pub const PASSWORD_OCTETS_MAX: usize = 1024;
 pub const USER_NAME_OCTETS_MAX: usize = 64;
 /// Largest users file, certificate or key file that is read, in octets.
 pub const SETTINGS_FILE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
+/// How long the end of the process that reads settings files is waited for.
+pub const KEEPER_END_MAX: Duration = Duration::from_secs(1);
 /// Descriptors that the server asks for at most.
 pub const DESCRIPTORS_MAX: u64 = 1_048_576;
 /// Threads that `--cores` may ask for.
@@ -91,5 +96,6 @@ pub const DESCRIPTORS_KEPT: usize = 256;
 const _: () = assert!(PASSWORD_HASHES_AT_ONCE_MAX <= BLOCKING_THREADS_MAX);
 const _: () = assert!(PASSWORD_OCTETS_MAX < COMMAND_LINE_OCTETS_MAX);
 const _: () = assert!(COMMAND_QUEUE_OCTETS_MAX >= COMMAND_LINE_OCTETS_MAX);
-const _: () = assert!(TLS_SESSIONS_PER_CONTROL_MAX > TLS_TICKETS_CONTROL);
+const _: () = assert!(TLS_TICKETS_CONTROL_REQUIRED >= TLS_TICKETS_CONTROL);
+const _: () = assert!(TLS_SESSIONS_PER_CONTROL_MAX > TLS_TICKETS_CONTROL_REQUIRED);
 const _: () = assert!(TRANSFER_CHUNK_OCTETS.is_multiple_of(TLS_RECORD_PLAINTEXT_MAX));

@@ -59,7 +59,7 @@ fn sha256(octets: &[u8]) -> [u8; 32] {
 
 /// An argon2id hash whose parameters are within bounds.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct StoredHash(PasswordHash);
+pub(super) struct StoredHash(Box<PasswordHash>);
 
 impl StoredHash {
     /// Parses a PHC string; `None` when it is none, is not argon2id, or asks for too much.
@@ -71,7 +71,7 @@ impl StoredHash {
             && hash.hash.is_some()
             && params.m_cost() <= limits::PASSWORD_HASH_MEMORY_KIB_MAX
             && params.t_cost() <= limits::PASSWORD_HASH_PASSES_MAX;
-        usable.then_some(Self(hash))
+        usable.then(|| Self(Box::new(hash)))
     }
 
     /// A hash that no password matches, with the parameters that most of `hashes` have; `None`
@@ -90,17 +90,18 @@ impl StoredHash {
         let (mut salt, mut output) = ([0; 16], [0; 32]);
         rand::fill(&mut salt).map_err(|_| HashError)?;
         rand::fill(&mut output).map_err(|_| HashError)?;
-        Ok(Some(Self(PasswordHash {
+        let decoy = PasswordHash {
             salt: Some(Salt::new(&salt).map_err(|_| HashError)?),
             hash: Some(Output::new(&output).map_err(|_| HashError)?),
-            ..model.0.clone()
-        })))
+            ..(*model.0).clone()
+        };
+        Ok(Some(Self(Box::new(decoy))))
     }
 
     /// Whether the password is the one that was hashed. Takes tens of milliseconds and the memory
     /// that the parameters name; the comparison takes constant time.
     pub(super) fn verify(&self, password: &[u8]) -> Result<bool, HashError> {
-        match Argon2::default().verify_password(password, &self.0) {
+        match Argon2::default().verify_password(password, &*self.0) {
             Ok(()) => Ok(true),
             Err(password_hash::Error::PasswordInvalid) => Ok(false),
             Err(_) => Err(HashError),

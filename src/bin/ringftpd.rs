@@ -26,13 +26,17 @@ fn main() -> ExitCode {
 
 /// Help and version go to standard output in full; an error is one line.
 fn report_usage(error: &clap::Error) -> ExitCode {
-    if matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
-    ) {
-        // A reader that has left needs no help.
-        let _ = error.print();
-        return ExitCode::SUCCESS;
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that has left needs no help.
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            return ExitCode::from(Exit::Usage as u8);
+        }
+        _ => {}
     }
     let text = error.to_string();
     let lines = text
@@ -40,8 +44,13 @@ fn report_usage(error: &clap::Error) -> ExitCode {
         .map(str::trim)
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let words: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
-    let sentence = words.join(" ");
+    let sentence = words.join(" ").replace(" tip: ", "; ");
     let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence);
-    eprintln!("ringftpd: {sentence}; see `ringftpd --help`");
+    let help = match std::env::args().nth(1).as_deref() {
+        Some("serve") => "ringftpd serve --help",
+        Some("user") => "ringftpd user --help",
+        _ => "ringftpd --help",
+    };
+    eprintln!("ringftpd: {sentence}; see `{help}`");
     ExitCode::from(Exit::Usage as u8)
 }

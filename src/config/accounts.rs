@@ -71,7 +71,7 @@ impl AccountSource {
         let mut accounts = match (&self.users, &self.one_time) {
             (Some(path), _) => {
                 let octets = self.keeper.read(path);
-                let octets = octets.map_err(|error| Failure::file(Exit::NoInput, path, error))?;
+                let octets = octets.map_err(|error| Failure::io(Exit::NoInput, path, &error))?;
                 let users = users_store::parse(path, &octets)?;
                 Accounts::from_users(&users, home)
                     .map_err(|error| Failure::file(Exit::Config, path, error))?

@@ -52,6 +52,12 @@ impl Failure {
         Self::new(exit, format!("{}: {error}", path.display()))
     }
 
+    /// A file that the system refuses.
+    #[must_use]
+    pub fn io(exit: Exit, path: &Path, error: &io::Error) -> Self {
+        Self::file(exit, path, cause(error))
+    }
+
     /// A listener that cannot be bound.
     #[must_use]
     pub fn bind(address: SocketAddr, error: &io::Error) -> Self {
@@ -75,6 +81,16 @@ impl From<RingProblem> for Failure {
     }
 }
 
+/// The system's words for an error, without the "(os error N)" that follows them.
+#[must_use]
+pub fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
+
 /// Why an address cannot be bound, with the remedy, in one line.
 #[must_use]
 pub fn explain_bind_error(address: SocketAddr, error: &io::Error) -> String {
@@ -93,10 +109,7 @@ pub fn explain_bind_error(address: SocketAddr, error: &io::Error) -> String {
         }
         _ => "choose another address with `--explicit` and `--implicit`",
     };
-    // The system's words without the "(os error N)" that follows them.
-    let cause = error.to_string();
-    let cause = cause.split(" (os error").next().unwrap_or_default();
-    format!("cannot listen on {address}: {cause}; {remedy}")
+    format!("cannot listen on {address}: {}; {remedy}", cause(error))
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::logging::LogSettings;
 use crate::sys::{host, identity};
 
 pub use accounts::{AccountSource, OneTimeAccount};
-pub use failure::{Exit, Failure, explain_bind_error};
+pub use failure::{Exit, Failure, cause, explain_bind_error};
 pub use options::{ActiveSourcePort, Command, CommandLine, Protect, Resume, ServeOptions, Switch};
 pub use privileges::Privileges;
 pub use serve::serve;
@@ -271,14 +271,14 @@ fn state_directory(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    std::path::absolute(path).map_err(|error| Failure::file(Exit::NoInput, path, error))
+    std::path::absolute(path).map_err(|error| Failure::io(Exit::NoInput, path, &error))
 }
 
 fn existing_file(option: &str, path: &Path) -> Result<PathBuf, Failure> {
     let problem = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => return absolute(path),
         Ok(_) => "it is no file".to_owned(),
-        Err(error) => error.to_string(),
+        Err(error) => cause(&error),
     };
     let remedy = match option {
         "--users" => "make it with `ringftpd user add --users FILE NAME`",

@@ -39,14 +39,16 @@ pub struct CommandLine {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve a directory over explicit (AUTH TLS) and implicit FTPS.
-    #[command(
-        long_about = "Serve a directory over explicit (AUTH TLS) and implicit FTPS.\n\n\
-            Without --users and --anonymous a one-time account with a random password is made and \
-            printed. SIGHUP reads the certificate and the users again, SIGTERM and SIGINT end the \
-            server after the running transfers, at most --grace later.\n\n\
-            Standard output says `explicit FTPS on ADDR:PORT` and `implicit FTPS on ADDR:PORT` for \
-            each listener, then `ready`."
-    )]
+    #[command(after_help = "\
+        Without --users and --anonymous a one-time account with a random password is made and \
+        printed.\n\
+        Started as root, the server becomes another account once it listens (--run-as).\n\
+        SIGHUP reads certificate, key and users again; SIGTERM and SIGINT end the server after the \
+        running transfers, at most --grace later.\n\
+        Standard output says `explicit FTPS on ADDR:PORT` and `implicit FTPS on ADDR:PORT` for \
+        each listener, then `ready`.\n\
+        Exit status: 0 ended by a signal, 2 wrong option, 66 file missing, 69 io_uring missing, \
+        71 system error, 73 cannot make a file, 77 permission missing, 78 wrong contents of a file.")]
     Serve(Box<ServeOptions>),
     /// Manage the accounts of a users file.
     #[command(subcommand)]
@@ -98,10 +100,10 @@ pub struct ServeOptions {
     #[arg(value_name = "DIR", default_value = ".")]
     pub directory: PathBuf,
 
-    /// Listen for explicit FTPS: ADDR[:PORT], [IPV6][:PORT], :PORT or `off`; repeatable [default: [::]:21].
+    /// Listen for explicit FTPS: `ADDR[:PORT]`, `[IPV6][:PORT]`, `:PORT` or `off`; repeatable [default: `[::]:21`].
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = parse_listen, help_heading = LISTENING)]
     pub explicit: Vec<Listen>,
-    /// Listen for implicit FTPS, likewise; repeatable [default: [::]:990].
+    /// Listen for implicit FTPS, likewise; repeatable [default: `[::]:990`].
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = parse_listen, help_heading = LISTENING)]
     pub implicit: Vec<Listen>,
     /// Ports for passive data connections.

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, chown, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::failure::{Exit, Failure};
+use super::failure::{Exit, Failure, cause};
 use super::{Checked, users_store};
 use crate::auth::{Accounts, Permissions};
 use crate::sys::identity::{self, Identity, Use};
@@ -49,7 +49,7 @@ impl Privileges {
             .then(|| checked.state_directory.clone());
         if let Some(state) = &state_directory {
             users_store::make_directory(state, true).map_err(|error| {
-                let remedy = format!("{error}; choose another with --state-dir DIR");
+                let remedy = format!("{}; choose another with --state-dir DIR", cause(&error));
                 Failure::file(Exit::CannotCreate, state, remedy)
             })?;
         }
@@ -59,7 +59,7 @@ impl Privileges {
             .chain(checked.users.clone())
             .collect();
         let keeper = if identity.is_some() && !files.is_empty() {
-            Keeper::fork(files).map_err(|error| Failure::new(Exit::System, error.to_string()))?
+            Keeper::fork(files).map_err(|error| Failure::new(Exit::System, cause(&error)))?
         } else {
             Keeper::direct(files)
         };
@@ -91,7 +91,8 @@ impl Privileges {
         if let Some(state) = &self.state_directory {
             give_state_directory(state, identity).map_err(|error| {
                 let remedy = format!(
-                    "{error}; give it to the server with `chown {} {}`, or choose another with --state-dir DIR",
+                    "{}; give it to the server with `chown {} {}`, or choose another with --state-dir DIR",
+                    cause(&error),
                     identity.name,
                     state.display()
                 );
@@ -100,11 +101,12 @@ impl Privileges {
         }
         // The account may lack the right to pass a directory above (as /root): it starts inside.
         std::env::set_current_dir(&self.directory)
-            .map_err(|error| Failure::file(Exit::NoInput, &self.directory, error))?;
+            .map_err(|error| Failure::io(Exit::NoInput, &self.directory, &error))?;
         identity::become_identity(identity, self.keep_bind_right).map_err(|error| {
             let message = format!(
-                "cannot become `{}`: {error}; name another account with --run-as USER, or serve as root with `--run-as root`",
-                identity.name
+                "cannot become `{}`: {}; name another account with --run-as USER, or serve as root with `--run-as root`",
+                identity.name,
+                cause(&error)
             );
             Failure::new(Exit::NoPermission, message)
         })?;
@@ -152,9 +154,10 @@ impl Privileges {
                     return Err(self.unusable("write", &error));
                 }
                 Err(error) => tracing::warn!(
-                    "the home of `{}`, {}, cannot be used as its permissions say: {error}",
+                    "the home of `{}`, {}, cannot be used as its permissions say: {}",
                     account.name,
-                    account.home.display()
+                    account.home.display(),
+                    cause(&error)
                 ),
             }
         }
@@ -163,6 +166,7 @@ impl Privileges {
 
     fn unusable(&self, verb: &str, error: &io::Error) -> Failure {
         let directory = self.directory.display();
+        let error = cause(error);
         let message = match &self.identity {
             Some(identity) => format!(
                 "{directory}: the account `{name}` cannot {verb} there ({error}); give it the directory with \
@@ -187,7 +191,7 @@ fn choose(checked: &Checked) -> Result<Option<Identity>, Failure> {
         identity::find_by_name(name).map_err(|error| {
             Failure::new(
                 Exit::System,
-                format!("cannot look up the account `{name}`: {error}"),
+                format!("cannot look up the account `{name}`: {}", cause(&error)),
             )
         })
     };
@@ -233,7 +237,7 @@ fn owner_of(directory: &Path) -> Result<Option<Identity>, Failure> {
         return Ok(None);
     }
     let named = identity::find_by_id(metadata.uid())
-        .map_err(|error| Failure::new(Exit::System, error.to_string()))?;
+        .map_err(|error| Failure::new(Exit::System, cause(&error)))?;
     Ok(Some(named.unwrap_or_else(|| Identity {
         name: metadata.uid().to_string(),
         user: metadata.uid(),
@@ -243,7 +247,7 @@ fn owner_of(directory: &Path) -> Result<Option<Identity>, Failure> {
 
 /// Makes the directory if there is none, and gives it to the account.
 fn prepare_directory(directory: &Path, identity: Option<&Identity>) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::file(Exit::CannotCreate, directory, error);
+    let failed = |error: io::Error| Failure::io(Exit::CannotCreate, directory, &error);
     match std::fs::metadata(directory) {
         Ok(metadata) if metadata.is_dir() => return Ok(()),
         Ok(_) => {
@@ -251,7 +255,7 @@ fn prepare_directory(directory: &Path, identity: Option<&Identity>) -> Result<()
             return Err(Failure::file(Exit::NoInput, directory, message));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(Failure::file(Exit::NoInput, directory, error)),
+        Err(error) => return Err(Failure::io(Exit::NoInput, directory, &error)),
     }
     users_store::make_directory(directory, false).map_err(failed)?;
     if let Some(identity) = identity {
@@ -295,4 +299,46 @@ fn give_files(state: &Path, identity: &Identity) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(user: u32, group: u32) -> Identity {
+        Identity {
+            name: "somebody".to_owned(),
+            user,
+            group,
+        }
+    }
+
+    #[test]
+    fn a_directory_with_other_files_is_not_given_away() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("passwd"), "").unwrap();
+        let own = std::fs::metadata(directory.path()).unwrap();
+        let other = identity(own.uid() + 1, own.gid());
+        assert!(give_state_directory(directory.path(), &other).is_err());
+        let after = std::fs::metadata(directory.path()).unwrap();
+        assert_eq!(after.uid(), own.uid());
+        let owner = identity(own.uid(), own.gid());
+        give_state_directory(directory.path(), &owner).unwrap();
+    }
+
+    #[test]
+    fn a_missing_directory_is_made_and_a_file_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("a/b");
+        prepare_directory(&deep, None).unwrap();
+        prepare_directory(&deep, None).unwrap();
+        assert!(deep.is_dir());
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let failure = prepare_directory(&file, None).unwrap_err();
+        assert_eq!(failure.exit, Exit::NoInput);
+        let below = prepare_directory(&file.join("x"), None).unwrap_err();
+        assert_eq!(below.exit, Exit::NoInput);
+        assert_eq!(owner_of(&directory.path().join("missing")), Ok(None));
+    }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use zeroize::Zeroizing;
 
-use super::failure::{Exit, Failure};
+use super::failure::{Exit, Failure, cause};
 use crate::auth::{UsersError, UsersFile};
 use crate::limits;
 
@@ -27,7 +27,7 @@ pub(super) fn parse(path: &Path, octets: &[u8]) -> Result<UsersFile, Failure> {
 
 /// Reads the users file; `None` when there is none.
 pub(super) fn read(path: &Path) -> Result<Option<UsersFile>, Failure> {
-    let failed = |error: io::Error| Failure::file(Exit::NoInput, path, error);
+    let failed = |error: io::Error| Failure::io(Exit::NoInput, path, &error);
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -50,13 +50,13 @@ pub(super) fn update(
 ) -> Result<(), Failure> {
     // A link stays a link: what it leads to is replaced.
     let path = &path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let failed = |error: io::Error| Failure::file(Exit::CannotCreate, path, error);
+    let failed = |error: io::Error| Failure::io(Exit::CannotCreate, path, &error);
     let directory_path = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
     let directory = File::open(directory_path).map_err(|error| {
-        let remedy = format!("{error}; make the directory first");
+        let remedy = format!("{}; make the directory first", cause(&error));
         Failure::file(Exit::CannotCreate, directory_path, remedy)
     })?;
     flock(&directory, FlockOperation::LockExclusive).map_err(|errno| failed(errno.into()))?;

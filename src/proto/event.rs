@@ -1,14 +1,39 @@
 //! What passes between the session and its driver.
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Deref;
 
 use zeroize::Zeroizing;
 
 use super::listing::FactSet;
 use super::path::VirtualPath;
 
-/// A password; wiped from memory when dropped.
-pub type Secret = Zeroizing<Vec<u8>>;
+/// A password; wiped from memory when dropped, never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// Keeps these octets secret from here on.
+    #[must_use]
+    pub fn new(octets: Vec<u8>) -> Self {
+        Self(Zeroizing::new(octets))
+    }
+}
+
+impl Deref for Secret {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
 
 /// What the driver is to do, in the order in which `poll_action` returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]

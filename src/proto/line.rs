@@ -4,6 +4,8 @@
 //! test tools send LF alone). Reads never align with lines (RFC 1123 §4.1.2.10), and a Telnet
 //! sequence may span reads (RFC 1123 §4.1.2.12).
 
+use std::fmt;
+
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::limits;
@@ -25,13 +27,23 @@ const DATA_MARK: u8 = 0xF2;
 const FIRST_COMMAND: u8 = 0xEC;
 
 /// One line of the client.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Line {
     /// The octets without their line end, at least one; wiped when dropped, since it may be a
     /// password.
     Command(Zeroizing<Vec<u8>>),
     /// More than `COMMAND_LINE_OCTETS_MAX` octets; they are gone.
     Overlong,
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // SECURITY: a line may be a password and must not reach a log this way.
+        f.write_str(match self {
+            Self::Command(_) => "Command",
+            Self::Overlong => "Overlong",
+        })
+    }
 }
 
 /// Where in a Telnet sequence the input stands (RFC 854).
@@ -49,7 +61,6 @@ enum Telnet {
 ///
 /// Complete lines and the incomplete one share one buffer; an overlong line is queued as an empty
 /// one, which cannot be mistaken since blank lines are not queued.
-#[derive(Debug)]
 pub struct LineSplitter {
     buffer: Vec<u8>,
     /// Where the first queued line begins.
@@ -64,6 +75,15 @@ pub struct LineSplitter {
     /// Octets came after the last queued line, be they blank lines or Telnet.
     trailing: bool,
     answers: Vec<u8>,
+}
+
+impl fmt::Debug for LineSplitter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // SECURITY: the octets may hold a password.
+        f.debug_struct("LineSplitter")
+            .field("lines", &self.lines)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for LineSplitter {

@@ -8,11 +8,12 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, WaitOptions, set_parent_process_death_signal, waitpid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use zeroize::Zeroizing;
 
@@ -21,8 +22,15 @@ use crate::limits;
 /// Reads the files that were named when it was made.
 pub struct Keeper {
     files: Vec<PathBuf>,
-    /// The socket to the keeper process; `None` where this process reads for itself.
-    process: Option<Mutex<UnixStream>>,
+    /// `None` where this process reads for itself.
+    process: Option<Process>,
+}
+
+/// The keeper process, seen from the server.
+struct Process {
+    socket: Mutex<UnixStream>,
+    /// To be reaped; `None` where a test plays the process.
+    id: Option<Pid>,
 }
 
 /// Answers of the keeper process: a status octet, a number, and octets of that number.
@@ -54,9 +62,12 @@ impl Keeper {
                 // SAFETY: `_exit` ends the child without the parent's clean-up.
                 unsafe { libc::_exit(status) }
             }
-            _ => Ok(Self {
+            child => Ok(Self {
                 files,
-                process: Some(Mutex::new(ours)),
+                process: Some(Process {
+                    socket: Mutex::new(ours),
+                    id: Pid::from_raw(child),
+                }),
             }),
         }
     }
@@ -71,10 +82,30 @@ impl Keeper {
         let number = number.ok_or(io::ErrorKind::InvalidInput)?;
         match &self.process {
             None => read_file(path),
-            Some(socket) => {
-                let mut socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
+            Some(process) => {
+                let mut socket = process
+                    .socket
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 ask(&mut socket, number)
             }
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let socket = self
+            .socket
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        // The end of input ends the keeper; its end of the socket closes then. Whatever fails
+        // here, the keeper ends when this process does.
+        let _ = socket.shutdown(Shutdown::Write);
+        let _ = socket.set_read_timeout(Some(limits::KEEPER_END_MAX));
+        let _ = socket.read(&mut [0]);
+        if self.id.is_some() {
+            let _ = waitpid(self.id, WaitOptions::NOHANG);
         }
     }
 }
@@ -193,7 +224,10 @@ mod tests {
         let answering = files.clone();
         let keeper = Keeper {
             files,
-            process: Some(Mutex::new(ours)),
+            process: Some(Process {
+                socket: Mutex::new(ours),
+                id: None,
+            }),
         };
         let process = std::thread::spawn(move || answer_all(&answering, &mut theirs));
         assert_eq!(**keeper.read(&one).unwrap(), *b"first");

@@ -115,7 +115,8 @@ impl Settings {
         resume: Resume,
         store: Arc<SessionStore>,
     ) -> Result<Self, rustls::Error> {
-        let config = |role| Ok::<_, rustls::Error>(Arc::new(configure(identity, &store, role)?));
+        let config =
+            |role| Ok::<_, rustls::Error>(Arc::new(configure(identity, &store, resume, role)?));
         Ok(Self {
             control: config(Role::Control)?,
             download: config(Role::Download)?,
@@ -142,6 +143,7 @@ impl Settings {
 fn configure(
     identity: &Identity,
     store: &Arc<SessionStore>,
+    resume: Resume,
     role: Role,
 ) -> Result<ServerConfig, rustls::Error> {
     let certified = Arc::clone(identity.certified_key());
@@ -154,6 +156,7 @@ fn configure(
     config.send_half_rtt_data = false;
     config.send_tls13_tickets = match role {
         _ if !store.enabled() => 0,
+        Role::Control if resume == Resume::Require => limits::TLS_TICKETS_CONTROL_REQUIRED,
         Role::Control => limits::TLS_TICKETS_CONTROL,
         Role::Download => limits::TLS_TICKETS_DOWNLOAD,
         // An uploading client may never read, and then tickets would sit unread in the receive
@@ -203,7 +206,14 @@ pub fn check_resumption(
     }
     match policy {
         Resume::Require => Err(NotResumed::Full),
-        Resume::Prefer if control.has_resumed() => Err(NotResumed::Full),
+        // An upload's handshake brings no new ticket, so a TLS 1.3 client that spends each ticket
+        // once runs dry; a client that still has one, or a TLS 1.2 session, must resume.
+        Resume::Prefer
+            if control.has_resumed()
+                && (control.has_unused_session() || engine.version() != "TLSv1.3") =>
+        {
+            Err(NotResumed::Full)
+        }
         Resume::Prefer | Resume::Off => Ok(()),
     }
 }

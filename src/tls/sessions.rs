@@ -71,8 +71,15 @@ pub struct ControlTls {
     id: u64,
     store: Arc<SessionStore>,
     resumed: Cell<bool>,
-    /// Keys of the sessions in the store, the least recently used first.
-    keys: RefCell<Vec<SessionKey>>,
+    /// The sessions in the store, the least recently used first.
+    keys: RefCell<Vec<Kept>>,
+}
+
+/// A session in the store, as its control connection knows it.
+struct Kept {
+    key: SessionKey,
+    /// A data connection has resumed it.
+    used: bool,
 }
 
 impl ControlTls {
@@ -96,6 +103,12 @@ impl ControlTls {
         self.resumed.get()
     }
 
+    /// Is there a session that no data connection has resumed yet? A TLS 1.3 client that spends
+    /// each ticket once (RFC 8446 §C.4) can resume only then.
+    pub(super) fn has_unused_session(&self) -> bool {
+        self.keys.borrow().iter().any(|kept| !kept.used)
+    }
+
     pub(super) fn set_has_resumed(&self) {
         self.resumed.set(true);
     }
@@ -103,27 +116,38 @@ impl ControlTls {
     /// Notes a new session; returns the key of the one to be dropped for it.
     fn remember(&self, key: SessionKey) -> Option<SessionKey> {
         let mut keys = self.keys.borrow_mut();
-        let evicted = (keys.len() >= limits::TLS_SESSIONS_PER_CONTROL_MAX).then(|| keys.remove(0));
-        keys.push(key);
-        evicted
+        let full = keys.len() >= limits::TLS_SESSIONS_PER_CONTROL_MAX;
+        let evicted = full.then(|| {
+            // A client that spends tickets once never returns to a used one, and a client that
+            // stays with one ticket uses the latest used: the others are the least missed.
+            let mut used = (0..keys.len())
+                .filter(|position| keys.get(*position).is_some_and(|kept| kept.used));
+            let position = match (used.next(), used.next()) {
+                (Some(first), Some(_)) => first,
+                (Some(0), None) => 1,
+                _ => 0,
+            };
+            keys.remove(position)
+        });
+        keys.push(Kept { key, used: false });
+        evicted.map(|kept| kept.key)
     }
 
     /// Makes a session the most recently used one: a client that reuses one ticket for ever keeps
     /// it while the tickets that it ignores are dropped.
     fn refresh(&self, key: &SessionKey) {
         let mut keys = self.keys.borrow_mut();
-        if let Some(position) = keys.iter().position(|kept| kept == key)
-            && let Some(tail) = keys.get_mut(position..)
-        {
-            tail.rotate_left(1);
+        if let Some(position) = keys.iter().position(|kept| kept.key == *key) {
+            let kept = keys.remove(position);
+            keys.push(Kept { used: true, ..kept });
         }
     }
 }
 
 impl Drop for ControlTls {
     fn drop(&mut self) {
-        for key in self.keys.get_mut().drain(..) {
-            self.store.forget(&key);
+        for kept in self.keys.get_mut().drain(..) {
+            self.store.forget(&kept.key);
         }
     }
 }

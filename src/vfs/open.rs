@@ -50,6 +50,66 @@ pub struct Upload {
     pub name: Option<Vec<u8>>,
     /// Whether the file was made for this upload.
     pub created: bool,
+    /// Whether what is there is to be given up once the data connection stands.
+    truncate: bool,
+    /// To take back a file that never got its content.
+    root: Rc<Root>,
+    path: VirtualPath,
+}
+
+impl Upload {
+    /// Gives up the old content, if it is to be replaced. Called when the data connection stands:
+    /// a client that never comes must not cost anybody a file.
+    ///
+    /// # Errors
+    /// Why it could not be cut.
+    pub async fn begin(&self) -> Result<(), FileError> {
+        if self.truncate {
+            truncate(&self.file).await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What takes the file back again.
+    #[must_use]
+    pub fn undo(&self) -> Undo {
+        Undo {
+            file: self.file.clone(),
+            root: Rc::clone(&self.root),
+            path: self.path.clone(),
+            created: self.created,
+        }
+    }
+}
+
+/// Takes back the file of an upload that came to nothing.
+#[derive(Debug)]
+pub struct Undo {
+    file: rt::File,
+    root: Rc<Root>,
+    path: VirtualPath,
+    created: bool,
+}
+
+impl Undo {
+    /// Removes the file if it was made for the upload, or in any case if `always`. A failure
+    /// leaves a file that the client can see and delete.
+    pub async fn run(self, always: bool) {
+        if !self.created && !always {
+            return;
+        }
+        let Ok((parent, name)) = self.root.hold_parent(&self.path).await else {
+            return;
+        };
+        let (Ok(ours), Ok(there)) = (fs::status(&self.file), fs::status_at(&parent, &name)) else {
+            return;
+        };
+        // Somebody may have put another file there meanwhile.
+        if (ours.device, ours.inode) == (there.device, there.inode) {
+            let _ = rt::blocking(move || fs::remove_file(&parent, &name)).await;
+        }
+    }
 }
 
 impl Root {
@@ -72,7 +132,7 @@ impl Root {
     /// # Errors
     /// Why it cannot be written; `BadRestart` when the offset lies behind its end.
     pub async fn open_upload(
-        &self,
+        self: &Rc<Self>,
         path: &VirtualPath,
         how: UploadMode,
     ) -> Result<Upload, FileError> {
@@ -96,18 +156,16 @@ impl Root {
             UploadMode::At(offset) if offset > status.size => return Err(FileError::BadRestart),
             UploadMode::At(offset) => offset,
             UploadMode::Append => status.size,
-            UploadMode::Replace | UploadMode::Unique { .. } => {
-                if status.size > 0 {
-                    truncate(&file).await?;
-                }
-                0
-            }
+            UploadMode::Replace | UploadMode::Unique { .. } => 0,
         };
         Ok(Upload {
             file,
             offset,
             name: None,
             created,
+            truncate: how == UploadMode::Replace && status.size > 0,
+            root: Rc::clone(self),
+            path: path.clone(),
         })
     }
 
@@ -138,8 +196,8 @@ impl Root {
     }
 
     async fn open_unique(
-        &self,
-        directory: &VirtualPath,
+        self: &Rc<Self>,
+        path: &VirtualPath,
         prefix: &[u8],
     ) -> Result<Upload, FileError> {
         if prefix.contains(&b'/') {
@@ -148,7 +206,7 @@ impl Root {
         let prefix = if prefix.is_empty() { b"upload" } else { prefix };
         let kept = prefix.len().min(limits::PATH_COMPONENT_OCTETS_MAX - 9);
         let (prefix, _) = prefix.split_at(kept);
-        let opened = self.open_path(directory, fs::HOLD_DIRECTORY).await;
+        let opened = self.open_path(path, fs::HOLD_DIRECTORY).await;
         let directory = Rc::new(opened.map_err(|error| file_error(&error))?);
         let chance = RandomState::new();
         for number in 0..limits::UNIQUE_NAME_TRIES_MAX {
@@ -159,11 +217,15 @@ impl Root {
             match opened.await {
                 Ok(opened) => {
                     let (file, _) = checked(opened)?;
+                    let path = path.join(&name).map_err(|_| FileError::NameNotAllowed)?;
                     return Ok(Upload {
                         file,
                         offset: 0,
                         name: Some(name),
                         created: true,
+                        truncate: false,
+                        root: Rc::clone(self),
+                        path,
                     });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

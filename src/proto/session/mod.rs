@@ -82,6 +82,8 @@ enum Life {
     Draining,
     /// The server drains and waits for no transfer.
     Forced,
+    /// The client sends nothing more: ends after the commands that it has sent.
+    Ending,
     /// The client is gone: ends when the transfer has ended.
     Abandoned,
     /// [`Action::Close`] was asked for.
@@ -166,7 +168,7 @@ impl Session {
     pub fn handle_octets(&mut self, octets: &[u8], now: Instant) {
         self.now = now;
         let Some(first) = octets.first() else { return };
-        if self.is_over() {
+        if self.is_over() || self.life == Life::Ending {
             return;
         }
         self.active = now;
@@ -257,21 +259,24 @@ impl Session {
         }
     }
 
-    /// The client closed or reset the control connection. A running transfer is aborted, and
-    /// [`Action::Close`] follows its end; else it comes at once.
+    /// The client closed its side of the control connection. A running transfer is aborted, and
+    /// [`Action::Close`] follows its end. Else what the client sent before is still carried out,
+    /// apart from transfers, and then [`Action::Close`] follows.
     pub fn handle_closed(&mut self) {
         if self.is_over() {
             return;
         }
-        self.splitter = LineSplitter::new();
-        match &self.waiting {
+        match &mut self.waiting {
             Waiting::Transfer(running) => {
-                if !running.aborted {
+                if !std::mem::replace(&mut running.aborted, true) {
                     self.actions.push_back(Action::AbortTransfer);
                 }
+                self.splitter = LineSplitter::new();
                 self.life = Life::Abandoned;
             }
-            _ => self.close(),
+            Waiting::TlsUp | Waiting::TlsDown(_) | Waiting::Opening(_) => self.close(),
+            _ if self.life == Life::Open => self.life = Life::Ending,
+            _ => {}
         }
     }
 
@@ -329,6 +334,7 @@ impl Session {
     #[must_use]
     pub fn wants_octets(&self) -> bool {
         !self.is_over()
+            && self.life != Life::Ending
             && !matches!(self.waiting, Waiting::TlsUp | Waiting::TlsDown(_))
             && !self.splitter.is_full()
     }
@@ -360,13 +366,14 @@ impl Session {
     fn advance(&mut self) {
         while !self.is_over() && self.has_room() {
             match self.waiting {
-                Waiting::Nothing if self.life == Life::Open => {
-                    let Some(line) = self.splitter.next_line() else {
-                        return;
-                    };
-                    self.run_line(&line);
+                Waiting::Nothing if matches!(self.life, Life::Draining | Life::Forced) => {
+                    self.depart_shutdown();
                 }
-                Waiting::Nothing => self.depart_shutdown(),
+                Waiting::Nothing => match self.splitter.next_line() {
+                    Some(line) => self.run_line(&line),
+                    None if self.life == Life::Ending => self.close(),
+                    None => return,
+                },
                 Waiting::Transfer(_) => return self.look_ahead(),
                 _ => return,
             }

@@ -140,6 +140,10 @@ impl Session {
 
     /// RETR, STOR, APPE, STOU, LIST, NLST, MLSD.
     pub(super) fn begin_transfer(&mut self, verb: Verb, argument: &[u8]) {
+        if self.life == super::Life::Ending {
+            // The client has left: nothing may be truncated for a transfer that cannot be.
+            return self.close();
+        }
         match self.plan_transfer(verb, argument) {
             Ok(transfer) => {
                 self.parameters.restart = 0;

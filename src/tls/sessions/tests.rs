@@ -120,7 +120,7 @@ fn sessions_are_bounded_and_the_used_one_survives() {
 fn downloads_without_end_keep_the_bound() {
     let settings = settings(Resume::Require);
     let client = Client::connect(&settings, Offer::Oldest, &version::TLS13);
-    assert_eq!(settings.store().len(), limits::TLS_TICKETS_CONTROL);
+    assert_eq!(settings.store().len(), limits::TLS_TICKETS_CONTROL_REQUIRED);
     for _ in 0..3 * limits::TLS_SESSIONS_PER_CONTROL_MAX {
         assert!(client.open(Role::Download).engine.resumed());
     }

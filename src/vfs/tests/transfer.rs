@@ -2,8 +2,9 @@ use super::*;
 use crate::limits;
 use crate::vfs::UploadMode;
 
-async fn store(root: &Root, name: &str, how: UploadMode, octets: &[u8]) -> (bool, u64) {
+async fn store(root: &Rc<Root>, name: &str, how: UploadMode, octets: &[u8]) -> (bool, u64) {
     let upload = root.open_upload(&path(name), how).await.unwrap();
+    upload.begin().await.unwrap();
     let span = rt::Span {
         buffer: octets.to_vec(),
         start: 0,
@@ -48,6 +49,42 @@ fn upload_modes() {
             assert_eq!(refused.unwrap_err(), FileError::BadRestart);
         }
         assert!(!home.path("missing").exists());
+    });
+}
+
+#[test]
+fn an_upload_that_never_begins_costs_nobody_a_file() {
+    let home = Home::new();
+    home.write("old", "content");
+    on_ring(async {
+        let root = home.root();
+        let replace = async |name| {
+            root.open_upload(&path(name), UploadMode::Replace)
+                .await
+                .unwrap()
+        };
+        let old = replace("old").await;
+        assert_eq!(home.content("old"), "content", "opening does not cut");
+        old.undo().run(false).await;
+        assert_eq!(home.content("old"), "content");
+
+        let new = replace("new").await;
+        assert!(home.path("new").exists());
+        new.undo().run(false).await;
+        assert!(!home.path("new").exists());
+
+        let other = replace("other").await;
+        std::fs::rename(home.path("old"), home.path("other")).unwrap();
+        other.undo().run(false).await;
+        assert_eq!(
+            home.content("other"),
+            "content",
+            "not the file that was made"
+        );
+
+        let partial = replace("other").await;
+        partial.undo().run(true).await;
+        assert!(!home.path("other").exists());
     });
 }
 

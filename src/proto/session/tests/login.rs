@@ -66,7 +66,7 @@ fn c046_password_octets_are_exact() {
         panic!("not asked");
     };
     assert_eq!(user, b"joe");
-    assert_eq!(password.as_slice(), b"  p\xC3\xA4ss  ");
+    assert_eq!(**password, *b"  p\xC3\xA4ss  ");
     assert_eq!(wire.session.user(), Some(&b"joe"[..]));
     assert!(wire.session.is_logged_in());
 }

@@ -234,3 +234,76 @@ fn one_final_reply_for_each_command() {
         }
     }
 }
+
+/// Commands that leave the login alone, so that none is answered by the end of the session.
+fn steady_line(random: &mut fastrand::Rng) -> Vec<u8> {
+    loop {
+        let row = random.choice(TABLE).expect("not empty");
+        if !matches!(
+            row.name(),
+            "USER" | "PASS" | "QUIT" | "REIN" | "CCC" | "AUTH"
+        ) {
+            let argument = random_argument(random);
+            let line = [row.name().as_bytes(), b" ", &argument].concat();
+            if line.iter().all(|octet| matches!(octet, 0x20..0x7F)) {
+                return line;
+            }
+        }
+    }
+}
+
+/// Lines cut anywhere, answers at any time: still one final reply for each command.
+#[test]
+fn pipelined_commands_with_slow_answers() {
+    for seed in 0..ROUNDS {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut wire = Wire::ready();
+        let mut input: Vec<u8> = Vec::new();
+        for _ in 0..STEPS {
+            input.extend(steady_line(&mut random));
+            input.extend_from_slice(b"\r\n");
+        }
+        let mut input = input.as_slice();
+        let mut answers: Vec<Event> = Vec::new();
+        wire.sent.clear();
+        // Each turn takes octets or gives an answer; the bound is far above what is needed.
+        for _ in 0..100_000 {
+            if wire.session.wants_octets() && random.bool() {
+                let (part, rest) = input.split_at(random.usize(..=input.len().min(300)));
+                wire.session.handle_octets(part, wire.now);
+                input = rest;
+            }
+            if random.bool() && !answers.is_empty() {
+                let answer = answers.swap_remove(random.usize(..answers.len()));
+                wire.session.handle_event(answer, wire.now);
+            }
+            randomise(&mut wire, &mut random);
+            while let Some(action) = wire.session.poll_action() {
+                match (&action, wire.answer(&action)) {
+                    (Action::AbortTransfer, _) => {
+                        assert!(matches!(
+                            answers.first(),
+                            Some(Event::TransferEnded(_) | Event::Progress(_))
+                        ));
+                    }
+                    (Action::RunTransfer, _) => {
+                        answers.push(Event::TransferEnded(random_end(&mut random)));
+                    }
+                    (Action::Send(octets), _) => wire.sent.extend_from_slice(octets),
+                    (_, Some(answer)) => answers.push(answer),
+                    _ => {}
+                }
+            }
+            if input.is_empty() && answers.is_empty() && wire.session.splitter.queued().count() == 0
+            {
+                break;
+            }
+        }
+        let codes = codes_of(&wire.sent);
+        let finals = codes
+            .split_whitespace()
+            .filter(|code| *code != "150")
+            .count();
+        assert_eq!(finals, STEPS, "seed {seed}: {codes}");
+    }
+}

@@ -117,3 +117,21 @@ fn c099_the_client_goes() {
     assert_eq!(wire.codes(), "");
     assert!(wire.is_closed());
 }
+
+#[test]
+fn what_was_sent_before_the_end_is_carried_out() {
+    let mut wire = Wire::ready();
+    wire.session
+        .handle_octets(b"DELE f\r\nNOOP\r\nNO", wire.now);
+    wire.session.handle_closed();
+    assert!(!wire.session.wants_octets());
+    assert_eq!(wire.codes(), "250 200");
+    assert!(wire.is_closed());
+    let mut wire = Wire::ready();
+    wire.tell("PASV");
+    wire.session
+        .handle_octets(b"NOOP\r\nSTOR f\r\nNOOP\r\n", wire.now);
+    wire.session.handle_closed();
+    assert_eq!(wire.codes(), "200");
+    assert_eq!(wire.actions, [Action::SetupPassive, Action::Close]);
+}

@@ -116,6 +116,17 @@ fn c070_active_addresses() {
 }
 
 #[test]
+fn active_mode_may_be_off() {
+    let mut wire = Wire::ready_with(Settings {
+        active: false,
+        ..policy()
+    });
+    let lines = "PORT 10,0,0,9,8,0\r\nEPRT |1|10.0.0.9|2000|\r\nPASV\r\nLIST";
+    assert_eq!(wire.tell(lines), "502 502 227 150 226");
+    assert!(!wire.text("FEAT").contains("EPRT"));
+}
+
+#[test]
 fn c080_protection_too_low() {
     for line in TRANSFERS {
         let mut wire = Wire::explicit(Settings::default());
