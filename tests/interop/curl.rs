@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::support::{
-    BOTH_PORTS, PASSWORD, Port, Site, USER, client, fails, installed, name, octets, succeeds,
+    BOTH_PORTS, PASSWORD, Port, Site, USER, client, fails, installed, word, octets, succeeds,
 };
 
 /// curl with an account and the server's certificate as its only trust anchor; errors are printed, progress is not.
@@ -70,7 +70,7 @@ fn curl_downloads_and_uploads_with_each_tls_version_and_each_way_to_connect() {
                 );
                 fs::remove_file(&local).unwrap();
 
-                let name = format!("up-{}-{way}.bin", name(port));
+                let name = format!("up-{}-{way}.bin", word(port));
                 let mut put = curl(&site, port);
                 version(&mut put, tls);
                 put.args(*connecting)
@@ -105,8 +105,8 @@ fn curl_resumes_downloads_and_uploads() {
         );
         assert!(fs::read(&local).unwrap() == content);
 
-        let name = format!("resumed-{}.bin", name(port));
-        site.write(&name, &content[..300_000]);
+        let name = format!("resumed-{}.bin", word(port));
+        site.write(&word, &content[..300_000]);
         succeeds(
             curl(&site, port)
                 .args(["-C", "-"])
@@ -185,8 +185,8 @@ fn curl_appends_creates_directories_and_keeps_times() {
     let local = site.scratch().join("tail.txt");
     fs::write(&local, b"tail").unwrap();
     for port in BOTH_PORTS {
-        let name = format!("append-{}.txt", name(port));
-        site.write(&name, b"head ");
+        let name = format!("append-{}.txt", word(port));
+        site.write(&word, b"head ");
         succeeds(
             curl(&site, port)
                 .arg("--append")
@@ -196,7 +196,7 @@ fn curl_appends_creates_directories_and_keeps_times() {
         );
         assert_eq!(site.read(&name), b"head tail");
 
-        let deep = format!("made/{}/a%20b/file.txt", name(port));
+        let deep = format!("made/{}/a%20b/file.txt", word(port));
         succeeds(
             curl(&site, port)
                 .arg("--ftp-create-dirs")
@@ -246,7 +246,7 @@ fn curl_appends_creates_directories_and_keeps_times() {
 fn curl_quotes_commands_before_and_after_the_transfer() {
     let Some(site) = site() else { return };
     for port in BOTH_PORTS {
-        let made = format!("quoted-{}", name(port));
+        let made = format!("quoted-{}", word(port));
         site.write("old", b"moved");
         let said = succeeds(
             curl(&site, port)
@@ -301,7 +301,7 @@ fn curl_moves_many_files_over_one_control_connection() {
     }
     for port in BOTH_PORTS {
         for tls in VERSIONS {
-            let directory = format!("many-{}-{}", name(port), tls[0]);
+            let directory = format!("many-{}-{}", word(port), tls[0]);
             fs::create_dir(site.served(&directory)).unwrap();
             let mut put = curl(&site, port);
             version(&mut put, tls);

@@ -34,7 +34,7 @@ fn lftp_mirrors_a_tree_down_and_up_with_four_connections() {
     let (directories, files) = tree_size();
     plant_tree(&site.served("tree"), directories, files);
     for port in BOTH_PORTS {
-        let local = site.scratch().join(name(port));
+        let local = site.scratch().join(word(port));
         succeeds(&mut lftp(
             &site,
             port,
@@ -45,7 +45,7 @@ fn lftp_mirrors_a_tree_down_and_up_with_four_connections() {
             directories * files
         );
 
-        let back = format!("back-{}", name(port));
+        let back = format!("back-{}", word(port));
         succeeds(&mut lftp(
             &site,
             port,
@@ -72,7 +72,7 @@ fn lftp_resumes_moves_and_removes() {
     let content = octets(3, 500_000);
     site.write("whole.bin", &content);
     for port in BOTH_PORTS {
-        let local = site.scratch().join(format!("{}.bin", name(port)));
+        let local = site.scratch().join(format!("{}.bin", word(port)));
         fs::write(&local, &content[..123_456]).unwrap();
         succeeds(&mut lftp(
             &site,
@@ -81,8 +81,8 @@ fn lftp_resumes_moves_and_removes() {
         ));
         assert!(fs::read(&local).unwrap() == content);
 
-        let name = format!("part-{}.bin", name(port));
-        site.write(&name, &content[..123_456]);
+        let name = format!("part-{}.bin", word(port));
+        site.write(&word, &content[..123_456]);
         succeeds(&mut lftp(
             &site,
             port,
@@ -97,7 +97,7 @@ fn lftp_resumes_moves_and_removes() {
                 "mkdir -p a/b/c; mv {name} a/b/c/moved; chmod 640 a/b/c/moved; cls -l a/b/c; cat a/b/c/moved -o /dev/null; \
                  pget -n 3 a/b/c/moved -o {}; rm -r a; pwd",
                 site.scratch()
-                    .join(format!("pget-{}", name(port)))
+                    .join(format!("pget-{}", word(port)))
                     .display()
             ),
         ));
@@ -106,7 +106,7 @@ fn lftp_resumes_moves_and_removes() {
             "{said}"
         );
         assert!(!site.served("a").exists());
-        assert!(fs::read(site.scratch().join(format!("pget-{}", name(port)))).unwrap() == content);
+        assert!(fs::read(site.scratch().join(format!("pget-{}", word(port)))).unwrap() == content);
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn scheme(port: Port) -> &'static str {
 }
 
 /// The word that the programs beside this file take in `FTPS_PORT_KIND`; also good for file names.
-pub(crate) fn name(port: Port) -> &'static str {
+pub(crate) fn word(port: Port) -> &'static str {
     match port {
         Port::Explicit => "explicit",
         Port::Implicit => "implicit",
@@ -250,7 +250,7 @@ impl Site {
         command
             .env("FTPS_HOST", HOST)
             .env("FTPS_PORT", self.port(port).to_string())
-            .env("FTPS_PORT_KIND", name(port))
+            .env("FTPS_PORT_KIND", word(port))
             .env("FTPS_USER", USER)
             .env("FTPS_PASSWORD", PASSWORD)
             .env("FTPS_CERTIFICATE", self.certificate())
