@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::support::{
-    BOTH_PORTS, PASSWORD, Port, Site, USER, client, fails, installed, word, octets, succeeds,
+    BOTH_PORTS, PASSWORD, Port, Site, USER, client, fails, installed, octets, succeeds, word,
 };
 
 /// curl with an account and the server's certificate as its only trust anchor; errors are printed, progress is not.
@@ -106,7 +106,7 @@ fn curl_resumes_downloads_and_uploads() {
         assert!(fs::read(&local).unwrap() == content);
 
         let name = format!("resumed-{}.bin", word(port));
-        site.write(&word, &content[..300_000]);
+        site.write(&name, &content[..300_000]);
         succeeds(
             curl(&site, port)
                 .args(["-C", "-"])
@@ -186,7 +186,7 @@ fn curl_appends_creates_directories_and_keeps_times() {
     fs::write(&local, b"tail").unwrap();
     for port in BOTH_PORTS {
         let name = format!("append-{}.txt", word(port));
-        site.write(&word, b"head ");
+        site.write(&name, b"head ");
         succeeds(
             curl(&site, port)
                 .arg("--append")

@@ -4,8 +4,8 @@ use std::fs;
 use std::process::Command;
 
 use crate::support::{
-    BOTH_PORTS, PASSWORD, Port, Site, USER, assert_same_tree, client, fails, installed, name,
-    octets, plant_tree, scheme, succeeds, tree_size,
+    BOTH_PORTS, PASSWORD, Port, Site, USER, assert_same_tree, client, fails, installed, octets,
+    plant_tree, scheme, succeeds, tree_size, word,
 };
 
 /// lftp that runs `script` after logging in; it ends at the first failed command, tries nothing for ever.
@@ -82,7 +82,7 @@ fn lftp_resumes_moves_and_removes() {
         assert!(fs::read(&local).unwrap() == content);
 
         let name = format!("part-{}.bin", word(port));
-        site.write(&word, &content[..123_456]);
+        site.write(&name, &content[..123_456]);
         succeeds(&mut lftp(
             &site,
             port,

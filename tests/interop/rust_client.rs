@@ -57,7 +57,7 @@ fn session(port: Port, tls: &'static SupportedProtocolVersion, mode: Mode) {
     for round in 0..12 {
         let name = format!("up-{round}.bin");
         assert_eq!(
-            client.put_file(&word, &mut Cursor::new(&content)).unwrap(),
+            client.put_file(&name, &mut Cursor::new(&content)).unwrap(),
             content.len() as u64
         );
         assert!(site.read(&name) == content, "upload {round}");
