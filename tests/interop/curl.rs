@@ -3,7 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use crate::support::{PASSWORD, Port, Site, USER, client, fails, installed, octets, succeeds};
+use crate::support::{
+    BOTH_PORTS, PASSWORD, Port, Site, USER, client, fails, installed, octets, succeeds, word,
+};
 
 /// curl with an account and the server's certificate as its only trust anchor; errors are printed, progress is not.
 fn curl(site: &Site, port: Port) -> Command {
@@ -52,7 +54,7 @@ fn curl_downloads_and_uploads_with_each_tls_version_and_each_way_to_connect() {
     let content = octets(1, 1_000_003);
     site.write("down.bin", &content);
     let local = site.scratch().join("local.bin");
-    for port in Port::BOTH {
+    for port in BOTH_PORTS {
         for tls in VERSIONS {
             for (way, connecting) in CONNECTING.iter().enumerate() {
                 let mut get = curl(&site, port);
@@ -68,7 +70,7 @@ fn curl_downloads_and_uploads_with_each_tls_version_and_each_way_to_connect() {
                 );
                 fs::remove_file(&local).unwrap();
 
-                let name = format!("up-{}-{way}.bin", port.name());
+                let name = format!("up-{}-{way}.bin", word(port));
                 let mut put = curl(&site, port);
                 version(&mut put, tls);
                 put.args(*connecting)
@@ -92,7 +94,7 @@ fn curl_resumes_downloads_and_uploads() {
     let content = octets(2, 700_001);
     site.write("whole.bin", &content);
     let local = site.scratch().join("part.bin");
-    for port in Port::BOTH {
+    for port in BOTH_PORTS {
         fs::write(&local, &content[..300_000]).unwrap();
         succeeds(
             curl(&site, port)
@@ -103,7 +105,7 @@ fn curl_resumes_downloads_and_uploads() {
         );
         assert!(fs::read(&local).unwrap() == content);
 
-        let name = format!("resumed-{}.bin", port.name());
+        let name = format!("resumed-{}.bin", word(port));
         site.write(&name, &content[..300_000]);
         succeeds(
             curl(&site, port)
@@ -132,7 +134,7 @@ fn curl_lists_in_three_formats() {
     site.write("here/two words.txt", b"22");
     fs::create_dir(site.served("here/sub")).unwrap();
     fs::create_dir(site.served("here/empty")).unwrap();
-    for port in Port::BOTH {
+    for port in BOTH_PORTS {
         let list = succeeds(curl(&site, port).arg(site.url(port, "here/")));
         assert_eq!(list.lines().count(), 4, "{list}");
         assert!(
@@ -182,8 +184,8 @@ fn curl_appends_creates_directories_and_keeps_times() {
     let Some(site) = site() else { return };
     let local = site.scratch().join("tail.txt");
     fs::write(&local, b"tail").unwrap();
-    for port in Port::BOTH {
-        let name = format!("append-{}.txt", port.name());
+    for port in BOTH_PORTS {
+        let name = format!("append-{}.txt", word(port));
         site.write(&name, b"head ");
         succeeds(
             curl(&site, port)
@@ -194,7 +196,7 @@ fn curl_appends_creates_directories_and_keeps_times() {
         );
         assert_eq!(site.read(&name), b"head tail");
 
-        let deep = format!("made/{}/a%20b/file.txt", port.name());
+        let deep = format!("made/{}/a%20b/file.txt", word(port));
         succeeds(
             curl(&site, port)
                 .arg("--ftp-create-dirs")
@@ -243,8 +245,8 @@ fn curl_appends_creates_directories_and_keeps_times() {
 #[test]
 fn curl_quotes_commands_before_and_after_the_transfer() {
     let Some(site) = site() else { return };
-    for port in Port::BOTH {
-        let made = format!("quoted-{}", port.name());
+    for port in BOTH_PORTS {
+        let made = format!("quoted-{}", word(port));
         site.write("old", b"moved");
         let said = succeeds(
             curl(&site, port)
@@ -297,9 +299,9 @@ fn curl_moves_many_files_over_one_control_connection() {
         )
         .unwrap();
     }
-    for port in Port::BOTH {
+    for port in BOTH_PORTS {
         for tls in VERSIONS {
-            let directory = format!("many-{}-{}", port.name(), tls[0]);
+            let directory = format!("many-{}-{}", word(port), tls[0]);
             fs::create_dir(site.served(&directory)).unwrap();
             let mut put = curl(&site, port);
             version(&mut put, tls);
@@ -337,7 +339,7 @@ fn curl_moves_64_mib_byte_identical() {
     let content = octets(64, 64 * 1024 * 1024);
     site.write("large.bin", &content);
     let local = site.scratch().join("large.bin");
-    for port in Port::BOTH {
+    for port in BOTH_PORTS {
         succeeds(
             curl(&site, port)
                 .arg("-o")
@@ -360,7 +362,7 @@ fn curl_moves_64_mib_byte_identical() {
 fn curl_is_told_what_went_wrong() {
     let Some(site) = site() else { return };
     site.write("file", b"x");
-    for port in Port::BOTH {
+    for port in BOTH_PORTS {
         let missing = fails(curl(&site, port).arg(site.url(port, "missing")));
         assert!(missing.contains("(78)"), "not found: {missing}");
         let directory = fails(curl(&site, port).arg(site.url(port, "missing/file")));

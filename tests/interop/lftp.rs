@@ -4,8 +4,8 @@ use std::fs;
 use std::process::Command;
 
 use crate::support::{
-    PASSWORD, Port, Site, USER, assert_same_tree, client, fails, installed, octets, plant_tree,
-    succeeds, tree_size,
+    BOTH_PORTS, PASSWORD, Port, Site, USER, assert_same_tree, client, fails, installed, octets,
+    plant_tree, scheme, succeeds, tree_size, word,
 };
 
 /// lftp that runs `script` after logging in; it ends at the first failed command, tries nothing for ever.
@@ -16,7 +16,7 @@ fn lftp(site: &Site, port: Port, script: &str) -> Command {
          set ftp:ssl-force true; set ftp:ssl-protect-data true; set ssl:verify-certificate true; \
          set ssl:ca-file {}; set net:connection-limit 8; open -u {USER},{PASSWORD} {}://localhost:{}; {script}",
         site.certificate().display(),
-        port.scheme(),
+        scheme(port),
         site.port(port),
     );
     command.args(["--norc", "-c", &settings]);
@@ -33,8 +33,8 @@ fn lftp_mirrors_a_tree_down_and_up_with_four_connections() {
     let Some(site) = site() else { return };
     let (directories, files) = tree_size();
     plant_tree(&site.served("tree"), directories, files);
-    for port in Port::BOTH {
-        let local = site.scratch().join(port.name());
+    for port in BOTH_PORTS {
+        let local = site.scratch().join(word(port));
         succeeds(&mut lftp(
             &site,
             port,
@@ -45,7 +45,7 @@ fn lftp_mirrors_a_tree_down_and_up_with_four_connections() {
             directories * files
         );
 
-        let back = format!("back-{}", port.name());
+        let back = format!("back-{}", word(port));
         succeeds(&mut lftp(
             &site,
             port,
@@ -71,8 +71,8 @@ fn lftp_resumes_moves_and_removes() {
     let Some(site) = site() else { return };
     let content = octets(3, 500_000);
     site.write("whole.bin", &content);
-    for port in Port::BOTH {
-        let local = site.scratch().join(format!("{}.bin", port.name()));
+    for port in BOTH_PORTS {
+        let local = site.scratch().join(format!("{}.bin", word(port)));
         fs::write(&local, &content[..123_456]).unwrap();
         succeeds(&mut lftp(
             &site,
@@ -81,7 +81,7 @@ fn lftp_resumes_moves_and_removes() {
         ));
         assert!(fs::read(&local).unwrap() == content);
 
-        let name = format!("part-{}.bin", port.name());
+        let name = format!("part-{}.bin", word(port));
         site.write(&name, &content[..123_456]);
         succeeds(&mut lftp(
             &site,
@@ -97,7 +97,7 @@ fn lftp_resumes_moves_and_removes() {
                 "mkdir -p a/b/c; mv {name} a/b/c/moved; chmod 640 a/b/c/moved; cls -l a/b/c; cat a/b/c/moved -o /dev/null; \
                  pget -n 3 a/b/c/moved -o {}; rm -r a; pwd",
                 site.scratch()
-                    .join(format!("pget-{}", port.name()))
+                    .join(format!("pget-{}", word(port)))
                     .display()
             ),
         ));
@@ -106,14 +106,14 @@ fn lftp_resumes_moves_and_removes() {
             "{said}"
         );
         assert!(!site.served("a").exists());
-        assert!(fs::read(site.scratch().join(format!("pget-{}", port.name()))).unwrap() == content);
+        assert!(fs::read(site.scratch().join(format!("pget-{}", word(port)))).unwrap() == content);
     }
 }
 
 #[test]
 fn lftp_refuses_an_unknown_certificate() {
     let Some(site) = site() else { return };
-    for port in Port::BOTH {
+    for port in BOTH_PORTS {
         let refused = fails(&mut lftp(&site, port, "set ssl:ca-file /dev/null; cls"));
         assert!(refused.contains("ertificate"), "{refused}");
     }

@@ -4,6 +4,8 @@
 //! set that is a failure. `tests/run` installs all of them.
 #![allow(clippy::indexing_slicing, reason = "a test may panic")]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod support;
 
 mod curl;

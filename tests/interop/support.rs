@@ -1,9 +1,13 @@
 //! A server with its directory, and the running of clients: each under a time limit, none with standard input.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
+
+pub(crate) use crate::common::Port;
+use crate::common::server::{Accounts, Server};
+use crate::common::tls::Identity;
+use crate::common::{assert_same, skip};
 
 /// Seconds that one run of a client may take, generous because test machines are slow and shared.
 const CLIENT_SECONDS_MAX: &str = "300";
@@ -12,30 +16,21 @@ pub(crate) const USER: &str = "tester";
 /// Letters and digits only: rclone and lftp read it inside other syntaxes.
 pub(crate) const PASSWORD: &str = "Correct7Horse7Battery";
 
-/// Which of the two listeners a client connects to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Port {
-    Explicit,
-    Implicit,
+pub(crate) const BOTH_PORTS: [Port; 2] = [Port::Explicit, Port::Implicit];
+
+/// The scheme of URLs as curl and lftp write it.
+pub(crate) fn scheme(port: Port) -> &'static str {
+    match port {
+        Port::Explicit => "ftp",
+        Port::Implicit => "ftps",
+    }
 }
 
-impl Port {
-    pub(crate) const BOTH: [Self; 2] = [Self::Explicit, Self::Implicit];
-
-    /// The scheme of URLs as curl and lftp write it.
-    pub(crate) fn scheme(self) -> &'static str {
-        match self {
-            Self::Explicit => "ftp",
-            Self::Implicit => "ftps",
-        }
-    }
-
-    /// The word that the programs beside this file take in `FTPS_PORT_KIND`, and a directory name.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Explicit => "explicit",
-            Self::Implicit => "implicit",
-        }
+/// The word that the programs beside this file take in `FTPS_PORT_KIND`; also good for file names.
+pub(crate) fn word(port: Port) -> &'static str {
+    match port {
+        Port::Explicit => "explicit",
+        Port::Implicit => "implicit",
     }
 }
 
@@ -53,9 +48,7 @@ pub(crate) fn installed(program: &str, package: &str) -> bool {
 /// As [`installed`], for what is not a program: `found` says whether it is there.
 pub(crate) fn available(found: bool, what: &str, package: &str) -> bool {
     if !found {
-        let message = format!("{what} is missing: apt-get install {package}");
-        assert!(std::env::var_os("CI").is_none(), "{message}");
-        eprintln!("skipped: {message}");
+        skip(&format!("{what} is missing: apt-get install {package}"));
     }
     found
 }
@@ -142,10 +135,9 @@ pub(crate) fn assert_same_tree(left: &Path, right: &Path) -> usize {
     for name in names {
         let path = left.join(&name);
         if path.is_file() {
-            assert!(
-                fs::read(&path).unwrap() == fs::read(right.join(&name)).unwrap(),
-                "{} differs",
-                name.display()
+            assert_same(
+                &fs::read(right.join(&name)).unwrap(),
+                &fs::read(&path).unwrap(),
             );
             files += 1;
         }
@@ -201,8 +193,7 @@ pub(crate) const HOST: &str = "127.0.0.1";
 
 /// A running server with one account, the directory it serves, and a directory for a client.
 pub(crate) struct Site {
-    process: Child,
-    ports: [u16; 2],
+    server: Server,
     directory: tempfile::TempDir,
 }
 
@@ -212,72 +203,21 @@ impl Site {
         let path = |name: &str| directory.path().join(name);
         fs::create_dir(path("served")).unwrap();
         fs::create_dir(path("scratch")).unwrap();
-        fs::create_dir(path("state")).unwrap();
-        let names = vec!["localhost".to_owned(), HOST.to_owned()];
-        let made = rcgen::generate_simple_self_signed(names).unwrap();
-        fs::write(path("certificate.pem"), made.cert.pem()).unwrap();
-        fs::write(path("key.pem"), made.signing_key.serialize_pem()).unwrap();
-        let mut add = Command::new(env!("CARGO_BIN_EXE_ringftpd"))
-            .args(["user", "add", USER, "--password-stdin", "--users"])
-            .arg(path("users.toml"))
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        add.stdin
-            .take()
-            .unwrap()
-            .write_all(format!("{PASSWORD}\n").as_bytes())
-            .unwrap();
-        assert!(add.wait().unwrap().success());
-        let mut serve = Command::new(env!("CARGO_BIN_EXE_ringftpd"));
-        serve.arg("serve").arg(path("served"));
-        serve.args(["--explicit", "127.0.0.1:0", "--implicit", "127.0.0.1:0"]);
-        for (option, name) in [
-            ("--users", "users.toml"),
-            ("--cert", "certificate.pem"),
-            ("--key", "key.pem"),
-            ("--state-dir", "state"),
-        ] {
-            serve.arg(option).arg(path(name));
-        }
-        if rustix::process::geteuid().is_root() {
-            serve.args(["--run-as", "root"]);
-        }
-        let mut process = serve
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut ports = [0, 0];
-        for line in lines.by_ref().map(Result::unwrap) {
-            for (port, begin) in ports
-                .iter_mut()
-                .zip(["explicit FTPS on ", "implicit FTPS on "])
-            {
-                if let Some(address) = line.strip_prefix(begin) {
-                    *port = address.trim().rsplit(':').next().unwrap().parse().unwrap();
-                }
-            }
-            if line.trim() == "ready" {
-                break;
-            }
-        }
-        assert!(!ports.contains(&0), "the server did not start");
-        std::thread::spawn(move || lines.for_each(drop));
-        Self {
-            process,
-            ports,
-            directory,
-        }
+        let accounts = Accounts {
+            file: path("users.toml"),
+            home: path("served"),
+        };
+        accounts.add(USER, PASSWORD, &accounts.home, None);
+        let server = Server::start(&["--users", accounts.file.to_str().unwrap()]);
+        Self { server, directory }
     }
 
     pub(crate) fn port(&self, port: Port) -> u16 {
-        self.ports[usize::from(port == Port::Implicit)]
+        self.server.address(port).port()
     }
 
     pub(crate) fn url(&self, port: Port, path: &str) -> String {
-        format!("{}://localhost:{}/{path}", port.scheme(), self.port(port))
+        format!("{}://localhost:{}/{path}", scheme(port), self.port(port))
     }
 
     /// A path below the directory that is served.
@@ -290,8 +230,9 @@ impl Site {
         self.directory.path().join("scratch")
     }
 
-    pub(crate) fn certificate(&self) -> PathBuf {
-        self.directory.path().join("certificate.pem")
+    /// The server's certificate, to be trusted.
+    pub(crate) fn certificate(&self) -> &'static Path {
+        &Identity::shared().certificate_file
     }
 
     pub(crate) fn write(&self, name: &str, octets: &[u8]) {
@@ -309,17 +250,10 @@ impl Site {
         command
             .env("FTPS_HOST", HOST)
             .env("FTPS_PORT", self.port(port).to_string())
-            .env("FTPS_PORT_KIND", port.name())
+            .env("FTPS_PORT_KIND", word(port))
             .env("FTPS_USER", USER)
             .env("FTPS_PASSWORD", PASSWORD)
             .env("FTPS_CERTIFICATE", self.certificate())
             .env("FTPS_SCRATCH", self.scratch())
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
