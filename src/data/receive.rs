@@ -190,7 +190,7 @@ async fn receive_sealed(
         }
         buffer = span.buffer;
         match result {
-            Ok(0) => return end_of_stream(link),
+            Ok(0) => return end_of_stream(held, link),
             Ok(count) => held += count as usize,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(lost(error)),
@@ -228,9 +228,10 @@ fn open_records(
     Ok((held - consumed, progress == Progress::PeerClosed))
 }
 
-fn end_of_stream(link: &Link) -> Result<(), TransferEnd> {
+/// FIN without close_notify. In the middle of a record no policy makes it an end.
+fn end_of_stream(held: usize, link: &Link) -> Result<(), TransferEnd> {
     link.handle.check()?;
-    if link.settings.strict_eof {
+    if link.settings.strict_eof || held > 0 {
         Err(TransferEnd::Truncated)
     } else {
         Ok(())

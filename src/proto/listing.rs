@@ -22,8 +22,10 @@ impl FactSet {
     pub const UNIQUE: Self = Self(16);
     /// `UNIX.mode`.
     pub const UNIX_MODE: Self = Self(32);
-    /// Every fact; the set in force after login.
+    /// Every fact.
     pub const ALL: Self = Self(63);
+    /// The set in force after login: what every client understands.
+    pub const DEFAULT: Self = Self(31);
     /// No fact: names only.
     pub const NONE: Self = Self(0);
 

@@ -31,7 +31,7 @@ impl Default for Parameters {
         Self {
             ascii: true,
             extended_passive_only: false,
-            facts: FactSet::ALL,
+            facts: FactSet::DEFAULT,
             restart: 0,
             directory: VirtualPath::root(),
             rename_from: None,

@@ -9,7 +9,7 @@ fn c031_feat_form() {
     assert_eq!(
         wire.text("FEAT"),
         "211-Features:\r\n AUTH TLS;SSL;\r\n CLNT\r\n EPRT\r\n EPSV\r\n LANG EN*\r\n MDTM\r\n MFMT\r\n \
-         MLST type*;size*;modify*;perm*;unique*;UNIX.mode*;\r\n PBSZ\r\n PROT C;P;\r\n REST STREAM\r\n \
+         MLST type*;size*;modify*;perm*;unique*;UNIX.mode;\r\n PBSZ\r\n PROT C;P;\r\n REST STREAM\r\n \
          SIZE\r\n TVFS\r\n UTF8\r\n211 End\r\n"
     );
     assert_eq!(wire.tell("FEAT x"), "501");
