@@ -97,6 +97,7 @@ async fn exchange(socket: &Socket, secured: &mut Secured) -> io::Result<()> {
             Ok(Progress::Established | Progress::PeerClosed) => return Ok(()),
             Err(error) => return Err(io::Error::other(error)),
         }
+        socket.acknowledge_at_once();
         receive_some(socket, &mut secured.incoming).await?;
     }
 }
