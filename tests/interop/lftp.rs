@@ -94,7 +94,7 @@ fn lftp_resumes_moves_and_removes() {
             &site,
             port,
             &format!(
-                "mkdir -p a/b/c; mv {name} a/b/c/moved; chmod 640 a/b/c/moved; cls -l a/b/c; cat a/b/c/moved -o /dev/null; \
+                "mkdir -p a/b/c; mv {name} a/b/c/moved; chmod 640 a/b/c/moved; cls -l a/b/c; \
                  pget -n 3 a/b/c/moved -o {}; rm -r a; pwd",
                 site.scratch()
                     .join(format!("pget-{}", word(port)))
