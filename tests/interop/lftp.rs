@@ -111,6 +111,26 @@ fn lftp_resumes_moves_and_removes() {
 }
 
 #[test]
+fn lftp_moves_files_in_active_mode() {
+    let Some(site) = site() else { return };
+    plant_tree(&site.served("tree"), 2, 10);
+    for port in BOTH_PORTS {
+        let local = site.scratch().join(word(port));
+        let back = format!("back-{}", word(port));
+        succeeds(&mut lftp(
+            &site,
+            port,
+            &format!(
+                "set ftp:passive-mode false; mirror --parallel=2 tree {local}; mirror -R --parallel=2 {local} {back}",
+                local = local.display()
+            ),
+        ));
+        assert_eq!(assert_same_tree(&site.served("tree"), &local), 20);
+        assert_eq!(assert_same_tree(&local, &site.served(&back)), 20);
+    }
+}
+
+#[test]
 fn lftp_refuses_an_unknown_certificate() {
     let Some(site) = site() else { return };
     for port in BOTH_PORTS {
