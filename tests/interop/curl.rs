@@ -9,6 +9,15 @@ use crate::support::{
 
 /// curl with an account and the server's certificate as its only trust anchor; errors are printed, progress is not.
 fn curl(site: &Site, port: Port) -> Command {
+    let mut command = curl_without_demand(site);
+    if port == Port::Explicit {
+        command.arg("--ssl-reqd");
+    }
+    command
+}
+
+/// As [`curl`], but without the demand that both connections be protected.
+fn curl_without_demand(site: &Site) -> Command {
     let mut command = client("curl");
     command
         .args(["--disable", "--silent", "--show-error", "--noproxy", "*"])
@@ -20,9 +29,6 @@ fn curl(site: &Site, port: Port) -> Command {
         ])
         .arg("--cacert")
         .arg(site.certificate());
-    if port == Port::Explicit {
-        command.arg("--ssl-reqd");
-    }
     command
 }
 
@@ -56,14 +62,14 @@ fn version(command: &mut Command, version: [&str; 2]) {
 }
 
 /// Moves a file down and up on both ports with both TLS versions, in each of these ways to connect.
-fn moves_files(site: &Site, ways: &[&[&str]]) {
+fn moves_files(site: &Site, command: impl Fn(Port) -> Command, ways: &[&[&str]]) {
     let content = octets(1, 1_000_003);
     site.write("down.bin", &content);
     let local = site.scratch().join("local.bin");
     for port in BOTH_PORTS {
         for tls in VERSIONS {
             for (number, way) in ways.iter().enumerate() {
-                let mut get = curl(site, port);
+                let mut get = command(port);
                 version(&mut get, tls);
                 get.args(*way).arg("-o").arg(&local);
                 succeeds(get.arg(site.url(port, "down.bin")));
@@ -74,7 +80,7 @@ fn moves_files(site: &Site, ways: &[&[&str]]) {
                 fs::remove_file(&local).unwrap();
 
                 let name = format!("up-{}-{number}.bin", word(port));
-                let mut put = curl(site, port);
+                let mut put = command(port);
                 version(&mut put, tls);
                 put.args(*way).arg("-T").arg(site.served("down.bin"));
                 succeeds(put.arg(site.url(port, &name)));
@@ -88,7 +94,7 @@ fn moves_files(site: &Site, ways: &[&[&str]]) {
 #[test]
 fn curl_moves_files_in_passive_mode_with_each_tls_version() {
     let Some(site) = site() else { return };
-    moves_files(&site, &PASSIVE);
+    moves_files(&site, |port| curl(&site, port), &PASSIVE);
 }
 
 #[test]
@@ -97,11 +103,16 @@ fn curl_moves_files_in_active_mode_with_each_tls_version() {
         return;
     }
     if protects_active_connections() {
-        moves_files(&Site::start(), &ACTIVE);
+        let site = Site::start();
+        moves_files(&site, |port| curl(&site, port), &ACTIVE);
     }
     let site = Site::start_with(&["--protect-data", "optional"]);
-    let clear = ACTIVE.map(|way| [way, &["--ftp-ssl-control"]].concat());
-    moves_files(&site, &clear.each_ref().map(Vec::as_slice));
+    let clear = |_| {
+        let mut command = curl_without_demand(&site);
+        command.arg("--ftp-ssl-control");
+        command
+    };
+    moves_files(&site, clear, &ACTIVE);
 }
 
 #[test]
