@@ -183,6 +183,11 @@ impl Socket {
         socket::send_now(self, octets)
     }
 
+    /// Acknowledges what comes next at once: for handshakes.
+    pub fn acknowledge_at_once(&self) {
+        socket::acknowledge_at_once(self);
+    }
+
     /// Ends both directions and every wait on this socket.
     pub fn shut_down(&self) {
         socket::shut_down(self);

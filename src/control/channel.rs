@@ -218,6 +218,9 @@ impl Channel {
                 Err(error) => return Err(error),
             }
         }
+        if matches!(self.layer, Layer::Handshake(_)) && self.sent > 0 {
+            self.socket.acknowledge_at_once();
+        }
         self.outgoing = Vec::new();
         self.sent = 0;
         Ok(())

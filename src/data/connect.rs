@@ -38,6 +38,7 @@ impl Listener {
             let port = u16::try_from(first + step).unwrap_or(u16::MAX);
             match socket::listen(SocketAddr::new(local, port), BACKLOG, false) {
                 Ok(fd) => {
+                    socket::tune_data(&fd);
                     return Ok(Self {
                         socket: Socket::new(fd),
                         address: SocketAddr::new(local, port),
@@ -88,7 +89,6 @@ pub(super) async fn connect(
         Setup::Passive(listener) => accept(&listener, peer.ip(), link).await?,
         Setup::Active(target) => call(local, target, link).await?,
     };
-    socket::tune_data(&socket);
     link.handle.watch(&socket)?;
     Ok(socket)
 }
@@ -161,6 +161,7 @@ async fn call_from(
         }
     });
     let socket = Socket::new(started?);
+    socket::tune_data(&socket);
     link.handle.watch(&socket).map_err(|_| CallError::Target)?;
     let wait = rt::within(link.settings.connect_time_max, &socket, socket.writable());
     let ended = match wait.await {

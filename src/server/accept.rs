@@ -46,7 +46,6 @@ pub(super) async fn run(core: Rc<Core>, listener: Socket, kind: ChannelKind) {
 }
 
 fn admit(core: &Rc<Core>, socket: Socket, peer: std::net::SocketAddr, kind: ChannelKind) {
-    socket::tune_control(&socket);
     let Some(permit) = core.admission.enter(peer.ip()) else {
         debug!(%peer, "connection over the limit");
         if kind == ChannelKind::Explicit {

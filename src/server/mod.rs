@@ -107,6 +107,7 @@ impl Listeners {
         let mut bound = address;
         for core in &mut self.cores {
             let fd = socket::listen(bound, BACKLOG, true).map_err(failed)?;
+            socket::tune_control(&fd);
             bound = socket::local_address(&fd).map_err(failed)?;
             core.push((fd, kind));
         }
