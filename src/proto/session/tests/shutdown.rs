@@ -155,3 +155,20 @@ fn a_client_that_goes_during_the_drain_is_not_read() {
         assert!(wire.is_closed());
     }
 }
+
+#[test]
+fn a_wrong_password_does_not_delay_the_drain() {
+    let mut wire = Wire::explicit(policy());
+    wire.tell("AUTH TLS");
+    wire.session
+        .handle_octets(b"USER a\r\nPASS b\r\n", wire.now);
+    assert!(matches!(wire.session.poll_action(), Some(Action::Send(_))));
+    assert!(matches!(
+        wire.session.poll_action(),
+        Some(Action::CheckLogin { .. })
+    ));
+    wire.session.handle_shutdown(false, wire.now);
+    let refused = Event::LoginChecked(LoginVerdict::Refused);
+    assert_eq!(wire.event(refused), "421");
+    assert!(wire.is_closed());
+}
