@@ -301,7 +301,11 @@ impl Session {
             }
             _ => {}
         }
-        self.life = if force { Life::Forced } else { Life::Draining };
+        self.life = if force || self.life == Life::Forced {
+            Life::Forced
+        } else {
+            Life::Draining
+        };
     }
 
     /// The next action, if there is one; commands run when nothing is awaited.

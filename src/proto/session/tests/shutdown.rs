@@ -172,3 +172,19 @@ fn a_wrong_password_does_not_delay_the_drain() {
     assert_eq!(wire.event(refused), "421");
     assert!(wire.is_closed());
 }
+
+#[test]
+fn force_is_not_taken_back() {
+    let mut wire = Wire::ready();
+    wire.tell("PASV");
+    wire.session.handle_octets(b"RETR f\r\n", wire.now);
+    assert!(matches!(
+        wire.session.poll_action(),
+        Some(Action::OpenTransfer(_))
+    ));
+    wire.session.handle_shutdown(true, wire.now);
+    wire.session.handle_shutdown(false, wire.now);
+    let ready = Event::TransferReady(Ok(TransferReady::default()));
+    assert_eq!(wire.event(ready), "421");
+    assert!(wire.is_closed());
+}
