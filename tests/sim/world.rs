@@ -270,7 +270,12 @@ impl World {
                 self.model.rest(&self.session);
                 return;
             };
-            self.show(&action);
+            match &action {
+                Action::Send(octets) if self.shown => {
+                    eprintln!("{:>12?} out {}", self.model.now, octets.escape_ascii());
+                }
+                action => self.show(action),
+            }
             self.counts.actions += 1;
             self.model.action(&action);
             self.perform(action);
@@ -306,7 +311,9 @@ impl World {
         } else if read_at == Some(next) {
             return self.receive();
         } else if let Some((_, happening)) = self.happenings.pop_first() {
-            self.show(&happening);
+            if !matches!(happening, Happening::Notice(Notice::Octets(_))) {
+                self.show(&happening);
+            }
             self.happen(happening);
         }
         Some(())
@@ -324,7 +331,9 @@ impl World {
             Happening::Answer(event) => self.answer(event),
             Happening::Notice(notice) => {
                 for deed in self.client.notice(notice, &mut self.random) {
-                    self.show(&deed);
+                    if !matches!(deed, Deed::Send { .. }) {
+                        self.show(&deed);
+                    }
                     self.perform_deed(deed);
                 }
             }
