@@ -248,6 +248,9 @@ impl Session {
         {
             self.waiting = Waiting::Nothing;
             self.refuse_login();
+            if self.is_over() {
+                return;
+            }
         }
         if self
             .login_deadline()
