@@ -147,7 +147,7 @@ impl Stranger {
         if self.kind == ChannelKind::Explicit && random.u8(..10) > 0 {
             self.plan(b"AUTH TLS");
         }
-        for _ in 0..random.usize(..3) * random.usize(..2) {
+        for _ in 0..random.usize(..5) * random.usize(..2) {
             self.plan(b"USER anna");
             self.plan(b"PASS wrong");
         }

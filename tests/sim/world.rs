@@ -320,6 +320,10 @@ impl World {
     }
 
     fn time_out(&mut self) {
+        if self.fails(8) {
+            // A busy driver is late, and more than one deadline may have passed.
+            self.model.now += Duration::from_millis(self.random.u64(..5000));
+        }
         let now = self.now();
         self.session.handle_timeout(now);
         let later = self.session.poll_deadline().is_none_or(|at| at > now);
