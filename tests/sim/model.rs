@@ -122,7 +122,7 @@ impl Model {
     /// These octets, which end these lines, are given to the session.
     pub(crate) fn deliver(&mut self, octets: &[u8], lines: Vec<Line>) {
         self.active = self.now;
-        self.first = self.first.or(octets.first().copied());
+        self.first = self.first.or_else(|| octets.first().copied());
         self.disturbed |= matches!(self.ask, Some(Ask::TlsUp | Ask::TlsDown));
         let last = octets.iter().rposition(|octet| *octet == b'\n');
         match last {
@@ -202,33 +202,14 @@ impl Model {
         );
         match action {
             Action::Send(octets) => self.send(octets),
-            Action::StartTls => {
-                let invited = self.answered == (Some(Verb::Auth), 234);
-                let implicit = self.kind == ChannelKind::Implicit
-                    && (self.epoch == 0 || self.answered == (Some(Verb::Rein), 220));
-                assert!(invited || implicit, "handshake after {:?}", self.answered);
-                assert_eq!(self.channel, Channel::Clear, "TLS in TLS");
-                self.begin(Ask::TlsUp);
-            }
+            Action::StartTls => self.start_tls(),
             Action::EndTls => {
                 let asked = [(Some(Verb::Ccc), 200), (Some(Verb::Rein), 220)];
                 assert!(asked.contains(&self.answered), "end of TLS");
                 assert_eq!(self.channel, Channel::Protected, "end of no TLS");
                 self.begin(Ask::TlsDown);
             }
-            Action::CheckLogin { user, password } => {
-                let line = self.head(Verb::Pass);
-                if line.kind != Kind::Damaged {
-                    assert_eq!(line.argument, **password, "password");
-                }
-                assert_eq!(*user, self.user, "user");
-                let clear = self.channel == Channel::Clear;
-                assert!(
-                    !clear || self.settings.tls_control == Requirement::Optional,
-                    "a password in the clear"
-                );
-                self.begin(Ask::Login);
-            }
+            Action::CheckLogin { user, password } => self.check_login(user, password),
             Action::Logout => assert!(std::mem::take(&mut self.logged_in), "nobody to log out"),
             Action::File(request) => {
                 self.head_of(&verbs_of(request));
@@ -248,15 +229,7 @@ impl Model {
             }
             Action::DropSetup => assert!(std::mem::take(&mut self.setup), "no set-up to drop"),
             Action::OpenTransfer(transfer) => self.open(transfer),
-            Action::RunTransfer => {
-                assert!(self.opened, "a transfer without 150");
-                assert!(std::mem::take(&mut self.setup), "a transfer without set-up");
-                assert_ne!(self.shutdown, Some(true), "a transfer in a forced shutdown");
-                assert_eq!(self.ask.replace(Ask::Transfer), None, "asks twice");
-                self.ended = None;
-                self.abort_asked = false;
-                self.progress_asked = false;
-            }
+            Action::RunTransfer => self.run_transfer(),
             Action::AbortTransfer => {
                 assert_eq!(self.ask, Some(Ask::Transfer), "nothing to abort");
                 assert!(
@@ -278,6 +251,39 @@ impl Model {
             }
             Action::Close => self.close(),
         }
+    }
+
+    fn check_login(&mut self, user: &[u8], password: &[u8]) {
+        let line = self.head(Verb::Pass);
+        if line.kind != Kind::Damaged {
+            assert_eq!(line.argument, password, "password");
+        }
+        assert_eq!(user, self.user, "user");
+        let clear = self.channel == Channel::Clear;
+        assert!(
+            !clear || self.settings.tls_control == Requirement::Optional,
+            "a password in the clear"
+        );
+        self.begin(Ask::Login);
+    }
+
+    fn run_transfer(&mut self) {
+        assert!(self.opened, "a transfer without 150");
+        assert!(std::mem::take(&mut self.setup), "a transfer without set-up");
+        assert_ne!(self.shutdown, Some(true), "a transfer in a forced shutdown");
+        assert_eq!(self.ask.replace(Ask::Transfer), None, "asks twice");
+        self.ended = None;
+        self.abort_asked = false;
+        self.progress_asked = false;
+    }
+
+    fn start_tls(&mut self) {
+        let invited = self.answered == (Some(Verb::Auth), 234);
+        let implicit = self.kind == ChannelKind::Implicit
+            && (self.epoch == 0 || self.answered == (Some(Verb::Rein), 220));
+        assert!(invited || implicit, "handshake after {:?}", self.answered);
+        assert_eq!(self.channel, Channel::Clear, "TLS in TLS");
+        self.begin(Ask::TlsUp);
     }
 
     fn begin(&mut self, ask: Ask) {

@@ -116,6 +116,11 @@ pub(crate) struct Stranger {
     /// Commands without a final reply, as far as it knows.
     pending: usize,
     waiting: bool,
+    /// A command that changes TLS has no reply yet.
+    changing: bool,
+    /// TLS changes now.
+    between: bool,
+    last_code: u8,
 }
 
 impl Stranger {
@@ -124,16 +129,20 @@ impl Stranger {
             kind,
             plan: VecDeque::new(),
             patient: random.bool(),
-            rude: if random.u8(..3) == 0 { 20 } else { 1 },
+            rude: if random.u8(..3) == 0 { 10 } else { 1 },
             protected: false,
             hello_sent: false,
-            pending: 0,
+            // The greeting.
+            pending: 1,
             waiting: false,
+            changing: false,
+            between: kind == ChannelKind::Implicit,
+            last_code: 0,
         };
         if random.u8(..16) > 0 {
             stranger.plan_login(random);
         }
-        for _ in 0..random.usize(..14) {
+        for _ in 0..random.usize(..30) {
             stranger.plan_more(random);
         }
         stranger
@@ -264,7 +273,8 @@ impl Stranger {
                 _ => Vec::new(),
             };
         }
-        if self.pending > 0 && (self.patient || self.plan_changes_tls()) {
+        let busy = self.pending > 0 && (self.patient || self.plan_changes_tls());
+        if busy || self.between || self.changing {
             self.waiting = true;
             return Vec::new();
         }
@@ -287,6 +297,7 @@ impl Stranger {
             self.pending += usize::from(line.kind != Kind::Blank);
             let changes = changes_tls(&line);
             lines.push(line);
+            self.changing |= changes;
             if (changes || self.plan_changes_tls()) && !self.is_rude(random) {
                 break;
             }
@@ -326,6 +337,7 @@ impl Stranger {
         for line in text.split_inclusive(|octet| *octet == b'\n') {
             let final_line = line.get(3) == Some(&b' ') && line[..3].iter().all(u8::is_ascii_digit);
             if final_line && !line.starts_with(b"1") {
+                self.last_code = line[0];
                 self.pending = self.pending.saturating_sub(1);
             }
         }
@@ -338,6 +350,13 @@ impl Client for Stranger {
             Notice::Turn => self.turn(random),
             Notice::Octets(octets) => {
                 self.read(&octets);
+                if self.pending == 0 && std::mem::take(&mut self.changing) {
+                    self.between = self.last_code == b'2';
+                }
+                if self.between && !self.protected && self.kind == ChannelKind::Explicit {
+                    // 234, or the 220 of a REIN that changes nothing.
+                    self.between = octets.starts_with(b"234");
+                }
                 if self.waiting && self.pending == 0 {
                     return self.turn(random);
                 }
@@ -355,13 +374,22 @@ impl Client for Stranger {
             }
             Notice::EndTls { restart } => {
                 self.protected = false;
-                if restart && self.kind == ChannelKind::Implicit && random.bool() {
-                    self.hello_sent = true;
+                self.between = restart && self.kind == ChannelKind::Implicit;
+                if !self.between {
+                    return vec![Deed::CloseNotify, Deed::Turn(pause(random))];
+                }
+                // The greeting of the next TLS session.
+                self.pending += 1;
+                self.hello_sent = random.bool();
+                if self.hello_sent {
                     return vec![Deed::CloseNotify, Deed::Hello];
                 }
-                vec![Deed::CloseNotify, Deed::Turn(pause(random))]
+                vec![Deed::CloseNotify]
             }
-            Notice::TlsUp => vec![Deed::Turn(pause(random))],
+            Notice::TlsUp => {
+                self.between = false;
+                vec![Deed::Turn(pause(random))]
+            }
         }
     }
 }
