@@ -481,6 +481,7 @@ impl Model {
             return;
         }
         assert!(!self.departed, "421 and no Close");
+        assert!(!self.disturbed, "octets between clear and TLS are taken");
         assert!(!self.greeting_due, "no greeting");
         assert_eq!(self.logged_in, session.is_logged_in());
         assert!(

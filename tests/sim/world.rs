@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use ringftpd::limits;
 use ringftpd::proto::{
-    Action, ChannelKind, Event, FileError, LoginVerdict, Requirement, Session, Settings,
-    SetupError, Transfer, TransferEnd,
+    Action, ChannelKind, Event, FileError, LoginVerdict, Requirement, Session, Settings, Transfer,
+    TransferEnd,
 };
 
 use crate::line::{Kind, Line};
@@ -300,6 +300,11 @@ impl World {
         self.model.now = self.model.now.max(next);
         if self.fails(64) {
             self.session.handle_timeout(self.now());
+        }
+        if self.layer == Layer::Handshake && self.fails(64) {
+            // No driver does that; a session must not trust in it.
+            self.deliver(b"NOOP\r\n".to_vec(), vec![(6, Line::new(b"NOOP"))], false);
+            return Some(());
         }
         if self.layer_deadline.is_some_and(|at| at <= next) {
             return self.break_off();
