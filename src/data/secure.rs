@@ -4,7 +4,7 @@
 use std::io;
 use std::rc::Rc;
 
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::Link;
 use crate::proto::TransferEnd;
@@ -72,7 +72,8 @@ pub(super) async fn handshake(
         }
         Err(rt::TimedOut) => return Err(TransferEnd::TlsFailed),
     }
-    if tls::check_resumption(settings.resume(), &control, &secured.engine).is_err() {
+    if let Err(refusal) = tls::check_resumption(settings.resume(), &control, &secured.engine) {
+        info!(reason = %refusal, tls = %secured.summary(), "data connection refused");
         let mut alert = Vec::new();
         secured.engine.close(&mut alert);
         let _ = socket.send_now(&alert);

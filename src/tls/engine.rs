@@ -103,6 +103,8 @@ pub struct Engine {
     sending: Sending,
     peer_closed: bool,
     foreign: bool,
+    /// When the handshake began, the client had a ticket that it had not spent.
+    ticket_unspent: bool,
     /// Octets at the front of the input that rustls has decrypted in place and keeps there,
     /// because they hold an incomplete handshake message.
     held: usize,
@@ -125,6 +127,7 @@ impl Engine {
             sending: Sending::Open,
             peer_closed: false,
             foreign: false,
+            ticket_unspent: role != Role::Control && control.begin_data(),
             held: 0,
         })
     }
@@ -178,7 +181,13 @@ impl Engine {
         let scope = Scope::enter(&self.control, self.role);
         let result = self.process_records(incoming, plain, outgoing);
         self.foreign |= scope.foreign();
+        let offered = scope.take_offered();
         drop(scope);
+        if let Some(client) = offered
+            && self.resumes()
+        {
+            self.control.join(client);
+        }
         let consumed = match result {
             Ok(consumed) => consumed,
             Err(error) => {
@@ -385,12 +394,17 @@ impl Engine {
     }
 
     /// Is the handshake, which need not be complete, a resumption?
-    #[cfg(test)]
     pub(super) fn resumes(&self) -> bool {
         self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
-    /// Did the client offer a session of another live control connection?
+    /// Must the client have a session which it could have resumed? A TLS 1.2 session can be resumed
+    /// any number of times.
+    pub(super) fn client_has_session(&self) -> bool {
+        self.ticket_unspent || self.connection.protocol_version() != Some(ProtocolVersion::TLSv1_3)
+    }
+
+    /// Did the client offer a session of another client?
     pub fn foreign(&self) -> bool {
         self.foreign
     }

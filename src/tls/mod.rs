@@ -206,12 +206,7 @@ pub fn check_resumption(
     }
     match policy {
         Resume::Require => Err(NotResumed::Full),
-        // An upload's handshake brings no new ticket, so a TLS 1.3 client that spends each ticket
-        // once runs dry; a client that still has one, or a TLS 1.2 session, must resume.
-        Resume::Prefer
-            if control.has_resumed()
-                && (control.has_unused_session() || engine.version() != "TLSv1.3") =>
-        {
+        Resume::Prefer if control.has_resumed() && engine.client_has_session() => {
             Err(NotResumed::Full)
         }
         Resume::Prefer | Resume::Off => Ok(()),

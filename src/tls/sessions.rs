@@ -1,4 +1,5 @@
-//! The TLS session store: a data connection resumes sessions of its own control connection only.
+//! The TLS session store: a data connection resumes sessions of its own control connection, or of
+//! another one that has proved to be the same client, only.
 //!
 //! rustls asks the store synchronously, inside a call that processes records, and tells it nothing
 //! about the connection. So [`Scope`] notes the current connection in a thread-local for the length
@@ -9,8 +10,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustls::server::StoresServerSessions;
 use zeroize::Zeroizing;
@@ -23,9 +23,6 @@ type SessionKey = [u8; 32];
 
 const SHARDS: usize = 16;
 
-/// Numbers the control connections of the process.
-static CONTROL_NUMBER: AtomicU64 = AtomicU64::new(1);
-
 thread_local! {
     static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
 }
@@ -33,7 +30,10 @@ thread_local! {
 struct Current {
     control: Rc<ControlTls>,
     role: Role,
+    /// A data connection offered the session of another client.
     foreign: bool,
+    /// A control connection offered this client's session.
+    offered: Option<Arc<Client>>,
 }
 
 /// Marks one connection as current on this thread until it is dropped.
@@ -47,15 +47,21 @@ impl Scope {
             control: Rc::clone(control),
             role,
             foreign: false,
+            offered: None,
         };
         Self {
             previous: CURRENT.replace(Some(current)),
         }
     }
 
-    /// Has the client offered a session of another live control connection since [`Scope::enter`]?
+    /// Has the client offered a session of another client since [`Scope::enter`]?
     pub(super) fn foreign(&self) -> bool {
         CURRENT.with_borrow(|current| current.as_ref().is_some_and(|current| current.foreign))
+    }
+
+    /// The client whose session the current control connection has offered.
+    pub(super) fn take_offered(&self) -> Option<Arc<Client>> {
+        CURRENT.with_borrow_mut(|current| current.as_mut()?.offered.take())
     }
 }
 
@@ -65,37 +71,99 @@ impl Drop for Scope {
     }
 }
 
-/// The TLS session of one control connection, from its handshake until it ends or REIN or CCC
-/// clears it. Dropping the last reference forgets its sessions.
-pub struct ControlTls {
-    id: u64,
+/// One TLS client: a control connection, and those which proved to be the same client by resuming
+/// its session. Its sessions are forgotten with its last control connection.
+///
+/// Programs that open several control connections (rclone, curl in parallel) keep one cache of
+/// sessions for all of them, and offer on any data connection what they got last on any other.
+pub(super) struct Client {
     store: Arc<SessionStore>,
-    resumed: Cell<bool>,
     /// The sessions in the store, the least recently used first.
-    keys: RefCell<Vec<Kept>>,
+    kept: Mutex<Vec<Kept>>,
 }
 
-/// A session in the store, as its control connection knows it.
+/// A session in the store, as its client knows it.
 struct Kept {
     key: SessionKey,
     /// A data connection has resumed it.
     used: bool,
 }
 
+impl Client {
+    fn new(store: &Arc<SessionStore>) -> Arc<Self> {
+        Arc::new(Self {
+            store: Arc::clone(store),
+            kept: Mutex::default(),
+        })
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a new session; returns the key of the one to be dropped for it.
+    fn remember(self: &Arc<Self>, key: SessionKey) -> Option<SessionKey> {
+        // Control connections hold a client, and the caller does.
+        let controls = Arc::strong_count(self).saturating_sub(1).max(1);
+        let limit = limits::TLS_SESSIONS_PER_CONTROL_MAX * controls;
+        let mut kept = self.kept();
+        let dropped = (kept.len() >= limit).then(|| {
+            // A client that spends tickets once never returns to a used one, and a client that
+            // stays with one ticket uses the latest used: the others are the least missed.
+            let mut used = kept
+                .iter()
+                .enumerate()
+                .filter(|(_, kept)| kept.used)
+                .map(|(position, _)| position);
+            let position = match (used.next(), used.next()) {
+                (Some(first), Some(_)) => first,
+                (Some(0), None) => 1,
+                _ => 0,
+            };
+            kept.remove(position).key
+        });
+        kept.push(Kept { key, used: false });
+        dropped
+    }
+
+    /// Makes a session the most recently used one: a client that reuses one ticket for ever keeps
+    /// it while the tickets that it ignores are dropped.
+    fn refresh(&self, key: &SessionKey) {
+        let mut all = self.kept();
+        if let Some(position) = all.iter().position(|kept| kept.key == *key) {
+            let kept = all.remove(position);
+            all.push(Kept { used: true, ..kept });
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let kept = std::mem::take(&mut *self.kept());
+        for kept in kept {
+            self.store.forget(&kept.key);
+        }
+    }
+}
+
+/// The TLS session of one control connection, from its handshake until it ends or REIN or CCC
+/// clears it. Dropping the last reference forgets its sessions, unless other control connections
+/// of the same client are left.
+pub struct ControlTls {
+    client: RefCell<Arc<Client>>,
+    resumed: Cell<bool>,
+    /// A session was issued after the last handshake of a data connection had begun.
+    issued: Cell<bool>,
+}
+
 impl ControlTls {
     /// A control connection without sessions.
     pub fn new(settings: &Settings) -> Rc<Self> {
         Rc::new(Self {
-            id: CONTROL_NUMBER.fetch_add(1, Ordering::Relaxed),
-            store: Arc::clone(settings.store()),
+            client: RefCell::new(Client::new(settings.store())),
             resumed: Cell::new(false),
-            keys: RefCell::new(Vec::new()),
+            issued: Cell::new(false),
         })
-    }
-
-    /// Unique in the process.
-    pub fn id(&self) -> u64 {
-        self.id
     }
 
     /// Has a data connection of this control connection resumed?
@@ -103,73 +171,44 @@ impl ControlTls {
         self.resumed.get()
     }
 
-    /// Is there a session that no data connection has resumed yet? A TLS 1.3 client that spends
-    /// each ticket once (RFC 8446 §C.4) can resume only then.
-    pub(super) fn has_unused_session(&self) -> bool {
-        self.keys.borrow().iter().any(|kept| !kept.used)
+    /// The handshake of a data connection begins: must its client have a session that it has not
+    /// spent yet? Some clients keep only the latest ticket of TLS 1.3 and spend it once (RFC 8446
+    /// §C.4), so an upload, which brings no new one, leaves them without; and where several control
+    /// connections share a cache, another one may have taken it.
+    pub(super) fn begin_data(&self) -> bool {
+        let alone = Arc::strong_count(&self.client.borrow()) == 1;
+        self.issued.take() && alone
     }
 
     pub(super) fn set_has_resumed(&self) {
         self.resumed.set(true);
     }
 
-    /// Notes a new session; returns the key of the one to be dropped for it.
-    fn remember(&self, key: SessionKey) -> Option<SessionKey> {
-        let mut keys = self.keys.borrow_mut();
-        let full = keys.len() >= limits::TLS_SESSIONS_PER_CONTROL_MAX;
-        let evicted = full.then(|| {
-            // A client that spends tickets once never returns to a used one, and a client that
-            // stays with one ticket uses the latest used: the others are the least missed.
-            let mut used = (0..keys.len())
-                .filter(|position| keys.get(*position).is_some_and(|kept| kept.used));
-            let position = match (used.next(), used.next()) {
-                (Some(first), Some(_)) => first,
-                (Some(0), None) => 1,
-                _ => 0,
-            };
-            keys.remove(position)
-        });
-        keys.push(Kept { key, used: false });
-        evicted.map(|kept| kept.key)
-    }
-
-    /// Makes a session the most recently used one: a client that reuses one ticket for ever keeps
-    /// it while the tickets that it ignores are dropped.
-    fn refresh(&self, key: &SessionKey) {
-        let mut keys = self.keys.borrow_mut();
-        if let Some(position) = keys.iter().position(|kept| kept.key == *key) {
-            let kept = keys.remove(position);
-            keys.push(Kept { used: true, ..kept });
-        }
-    }
-}
-
-impl Drop for ControlTls {
-    fn drop(&mut self) {
-        for kept in self.keys.get_mut().drain(..) {
-            self.store.forget(&kept.key);
-        }
+    /// This control connection's handshake resumes a session of that client, which only the same
+    /// client can (the PSK binder of TLS 1.3, the Finished of TLS 1.2).
+    pub(super) fn join(&self, client: Arc<Client>) {
+        self.client.replace(client);
     }
 }
 
 impl fmt::Debug for ControlTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ControlTls")
-            .field("id", &self.id)
+            .field("resumed", &self.resumed)
             .finish_non_exhaustive()
     }
 }
 
 struct Session {
-    owner: u64,
+    client: Weak<Client>,
     /// Holds the secrets of the session.
     value: Zeroizing<Vec<u8>>,
 }
 
 type Shard = HashMap<SessionKey, Session>;
 
-/// The sessions of all control connections, shared by all cores. A lock is held only for one look
-/// at a table, and only during handshakes.
+/// The sessions of all clients, shared by all cores. A lock is held only for one look at a table,
+/// and only during handshakes.
 pub struct SessionStore {
     enabled: bool,
     shards: [Mutex<Shard>; SHARDS],
@@ -213,25 +252,33 @@ impl SessionStore {
         self.shard(key).remove(key);
     }
 
-    /// The session under `key` if the current connection may resume it.
+    /// The session under `key` if the current connection may resume it: on a control connection
+    /// anybody's, since resuming proves to be the same client; on a data connection its own
+    /// client's.
     ///
-    /// SECURITY: a control connection never resumes. A TLS 1.2 client would keep the session
-    /// identifier, and two control connections with one identifier could not be told apart.
+    /// SECURITY: a data connection proves nothing by offering a session of another client but that
+    /// it belongs to somebody else's transfer.
     fn find(&self, key: &[u8]) -> Option<Vec<u8>> {
         let key = SessionKey::try_from(key).ok()?;
+        let (client, value) = {
+            let shard = self.shard(&key);
+            let session = shard.get(&key)?;
+            // Not dropped before the lock is: the last reference would take it again.
+            (session.client.upgrade(), session.value.to_vec())
+        };
+        let client = client?;
         CURRENT.with_borrow_mut(|current| {
             let current = current.as_mut()?;
             if current.role == Role::Control {
-                return None;
+                current.offered = Some(client);
+                return Some(value);
             }
-            let shard = self.shard(&key);
-            let session = shard.get(&key)?;
-            if session.owner != current.control.id {
+            if !Arc::ptr_eq(&client, &current.control.client.borrow()) {
                 current.foreign = true;
                 return None;
             }
-            current.control.refresh(&key);
-            Some(session.value.to_vec())
+            client.refresh(&key);
+            Some(value)
         })
     }
 }
@@ -245,19 +292,22 @@ impl StoresServerSessions for SessionStore {
         if !self.enabled {
             return false;
         }
-        let Some(control) =
-            CURRENT.with_borrow(|current| Some(Rc::clone(&current.as_ref()?.control)))
-        else {
+        let client = CURRENT.with_borrow(|current| {
+            let control = &current.as_ref()?.control;
+            control.issued.set(true);
+            Some(Arc::clone(&control.client.borrow()))
+        });
+        let Some(client) = client else {
             return false;
         };
-        let owner = control.id;
-        if self
-            .shard(&key)
-            .insert(key, Session { owner, value })
-            .is_none()
-            && let Some(evicted) = control.remember(key)
+        let session = Session {
+            client: Arc::downgrade(&client),
+            value,
+        };
+        if self.shard(&key).insert(key, session).is_none()
+            && let Some(dropped) = client.remember(key)
         {
-            self.forget(&evicted);
+            self.forget(&dropped);
         }
         true
     }

@@ -164,12 +164,28 @@ fn sessions_of_an_ended_control_connection_mean_a_full_handshake() {
 }
 
 #[test]
-fn control_connections_never_resume() {
+fn control_connections_that_resume_belong_to_one_client() {
     for version in VERSIONS {
-        let settings = settings(Resume::Prefer);
-        let client = Client::connect(&settings, Offer::Newest, version);
-        let pair = client.open(Role::Control);
-        assert!(!pair.engine.resumed() && !pair.engine.foreign());
+        let settings = settings(Resume::Require);
+        let first = Client::connect(&settings, Offer::Newest, version);
+        // A second control connection out of the same cache of sessions.
+        let mut second = Client::connect(&settings, Offer::Newest, version);
+        second.sessions = Arc::clone(&first.sessions);
+        let control = second.open(Role::Control);
+        assert!(control.engine.resumed() && !control.engine.foreign());
+        for round in 0..3 {
+            for client in [&first, &second] {
+                let pair = client.open(Role::Download);
+                assert!(pair.engine.resumed(), "round {round}");
+                client.check(Resume::Require, &pair).unwrap();
+            }
+        }
+        // The sessions live on with the second control connection, and go with it.
+        drop((first, control));
+        assert!(second.open(Role::Upload).engine.resumed());
+        assert!(!settings.store().is_empty());
+        drop(second);
+        assert!(settings.store().is_empty());
     }
 }
 
@@ -188,6 +204,25 @@ fn policies_judge_full_handshakes() {
         assert_eq!(client.check(Resume::Prefer, &resumed), Ok(()));
         assert_eq!(client.check(Resume::Prefer, &full), Err(NotResumed::Full));
     }
+}
+
+#[test]
+fn a_client_that_has_spent_its_ticket_need_not_resume() {
+    let settings = settings(Resume::Prefer);
+    let mut client = Client::connect(&settings, Offer::Newest, &version::TLS13);
+    let sessions = Arc::clone(&client.sessions);
+    let none = Sessions::new(Offer::Newest);
+    let mut judge = |role, sessions: &Arc<Sessions>| {
+        client.sessions = Arc::clone(sessions);
+        let pair = client.open(role);
+        client.check(Resume::Prefer, &pair)
+    };
+    assert_eq!(judge(Role::Upload, &sessions), Ok(()));
+    // Uploads bring no ticket: a client that keeps only the latest one has none now.
+    assert_eq!(judge(Role::Upload, &none), Ok(()));
+    // A download brings one, so from here on there is no excuse.
+    assert_eq!(judge(Role::Download, &sessions), Ok(()));
+    assert_eq!(judge(Role::Upload, &none), Err(NotResumed::Full));
 }
 
 #[test]
