@@ -221,15 +221,15 @@ async fn send(socket: &Socket, mut span: Span, link: &Link) -> Result<Vec<u8>, T
     Ok(span.buffer)
 }
 
-/// Reads until the client has closed: closing with its close_notify unread would send RST and
-/// destroy what is still on its way to it. A reset here means that the client did not want the
-/// rest, unless it had ended TLS in order before.
+/// Reads until the client has closed its direction, of TLS or of TCP: closing with its close_notify
+/// unread would send RST and destroy what is still on its way to it. Nothing but FIN can follow
+/// close_notify, and some clients send that FIN only when they have read the final reply. A reset
+/// here means that the client did not want the rest.
 async fn drain(
     socket: &Socket,
     mut secured: Option<Secured>,
     link: &Link,
 ) -> Result<(), TransferEnd> {
-    let mut ended = false;
     let wait = async {
         let mut octets = [0; 2048];
         loop {
@@ -237,9 +237,12 @@ async fn drain(
                 Ok(0) => return Ok(()),
                 Ok(count) => {
                     let received = octets.get(..count).unwrap_or_default();
-                    ended |= secured
+                    let ended = secured
                         .as_mut()
                         .is_some_and(|secured| absorb(secured, received));
+                    if ended {
+                        return Ok(());
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     socket.readable().await?;
@@ -250,9 +253,9 @@ async fn drain(
     };
     match rt::within(link.settings.drain_time_max, socket, wait).await {
         Ok(Ok(())) => link.handle.check(),
-        Ok(Err(error)) if !ended => Err(lost(error)),
+        Ok(Err(error)) => Err(lost(error)),
         // Not closed in time: every octet and the FIN have left, which is all we can do.
-        Ok(Err(_)) | Err(rt::TimedOut) => link.handle.check(),
+        Err(rt::TimedOut) => link.handle.check(),
     }
 }
 
