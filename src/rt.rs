@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crate::limits;
 use crate::sys::{ring, socket};
 
-pub use crate::sys::ring::{Buffered, SharedFd, Span};
+pub use crate::sys::ring::{Buffered, READABLE, SharedFd, Span, WRITABLE};
 pub use tokio_uring::spawn;
 
 /// Runs `main` on a ring of its own on this thread until it ends.
@@ -139,7 +139,7 @@ impl Socket {
     /// # Errors
     /// The kernel refused to poll.
     pub async fn readable(&self) -> io::Result<()> {
-        self.ready(libc::POLLIN).await
+        self.ready(READABLE).await
     }
 
     /// Waits until there is room to write, a connect has ended, or the connection has.
@@ -147,7 +147,7 @@ impl Socket {
     /// # Errors
     /// The kernel refused to poll.
     pub async fn writable(&self) -> io::Result<()> {
-        self.ready(libc::POLLOUT).await
+        self.ready(WRITABLE).await
     }
 
     /// As [`Self::readable`] and [`Self::writable`], as a future that owns what it needs.
@@ -230,11 +230,6 @@ where
             .map(|(result, _)| result.map(drop))
     }
 }
-
-/// Readiness to receive, or a connection to accept.
-pub const READABLE: i16 = libc::POLLIN;
-/// Readiness to send.
-pub const WRITABLE: i16 = libc::POLLOUT;
 
 /// A timer that is touched only when it has to ring earlier than before: a deadline that moves on
 /// with every command costs nothing.

@@ -281,7 +281,7 @@ fn curl_quotes_commands_before_and_after_the_transfer() {
                     "-Q",
                     &format!("MKD {made}"),
                     "-Q",
-                    &format!("-RNFR old"),
+                    "-RNFR old",
                     "-Q",
                     &format!("-RNTO {made}/new"),
                 ])
