@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Command;
 
+use crate::common::skip;
 use crate::support::{
     BOTH_PORTS, PASSWORD, Port, Site, USER, client, fails, installed, octets, succeeds, word,
 };
@@ -113,6 +114,53 @@ fn curl_moves_files_in_active_mode_with_each_tls_version() {
         command
     };
     moves_files(&site, clear, &ACTIVE);
+}
+
+/// What `--explicit :PORT` means: a listener on `[::]`, where IPv4 clients have mapped addresses.
+#[test]
+fn curl_moves_files_over_ipv4_and_ipv6_on_one_listener() {
+    if !installed("curl", "curl") {
+        return;
+    }
+    let site = Site::start_with(&[
+        "--explicit",
+        "[::]:0",
+        "--implicit",
+        "[::]:0",
+        "--protect-data",
+        "optional",
+    ]);
+    let families = if std::net::TcpListener::bind("[::1]:0").is_ok() {
+        &["--ipv4", "--ipv6"][..]
+    } else {
+        skip("IPv6 on the loopback interface is missing");
+        &["--ipv4"]
+    };
+    for family in families {
+        let protected = |port| {
+            let mut command = curl(&site, port);
+            command.arg(family);
+            command
+        };
+        // PASV cannot name an IPv6 address: there curl ends with an error.
+        let ways = if *family == "--ipv4" {
+            &PASSIVE[..]
+        } else {
+            &PASSIVE[..1]
+        };
+        moves_files(&site, protected, ways);
+        let clear = |_| {
+            let mut command = curl_without_demand(&site);
+            command.args([family, "--ftp-ssl-control"]);
+            command
+        };
+        let ways = if *family == "--ipv4" {
+            &ACTIVE[..]
+        } else {
+            &ACTIVE[..1]
+        };
+        moves_files(&site, clear, ways);
+    }
 }
 
 #[test]

@@ -25,9 +25,6 @@ fn rclone(site: &Site, port: Port, hidden: &str) -> Command {
             &format!("--ftp-user={USER}"),
         ])
         .args([&format!("--ftp-pass={hidden}"), "--ftp-concurrency=8"])
-        // Its cache has one place for each server name, shared by all its connections: a data connection would
-        // offer the session of another control connection, which is refused whatever the policy.
-        .arg("--ftp-tls-cache-size=0")
         .arg(match port {
             Port::Explicit => "--ftp-explicit-tls=true",
             Port::Implicit => "--ftp-tls=true",
