@@ -142,6 +142,24 @@ impl Socket {
         self.ready(READABLE).await
     }
 
+    /// As [`Self::readable`], for so long at most; tells whether it is. A poll that is given up stays
+    /// in flight until the socket is shut down.
+    ///
+    /// # Errors
+    /// The kernel refused to poll.
+    pub async fn readable_within(&self, limit: Duration) -> io::Result<bool> {
+        match tokio::time::timeout(limit, self.readable()).await {
+            Ok(ready) => ready.map(|()| true),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Whether the peer's kernel has acknowledged everything sent, FIN included.
+    #[must_use]
+    pub fn all_acknowledged(&self) -> bool {
+        socket::unacknowledged(self).is_ok_and(|octets| octets == 0)
+    }
+
     /// Waits until there is room to write, a connect has ended, or the connection has.
     ///
     /// # Errors

@@ -72,6 +72,7 @@ impl Connection {
             Action::Logout => self.login = None,
             Action::File(request) => self.request(request),
             Action::SetupPassive => {
+                self.setup = None;
                 let listener =
                     data::Listener::bind(self.local.ip(), &self.core.settings.data.passive_ports);
                 let event = listener.map(|listener| {
