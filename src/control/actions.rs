@@ -72,8 +72,10 @@ impl Connection {
             Action::Logout => self.login = None,
             Action::File(request) => self.request(request),
             Action::SetupPassive => {
-                let listener =
-                    data::Listener::bind(self.local.ip(), &self.core.settings.data.passive_ports);
+                // First, because its port may be the only one left.
+                self.setup = None;
+                let ports = &self.core.settings.data.passive_ports;
+                let listener = data::Listener::bind(self.local, ports);
                 let event = listener.map(|listener| {
                     let address = listener.address();
                     self.setup = Some(data::Setup::Passive(listener));
