@@ -193,6 +193,11 @@ impl Socket {
         socket::shut_down(self);
     }
 
+    /// Throws away what is still to be sent, with a reset, once the socket is closed.
+    pub fn reset_on_close(&self) {
+        socket::reset_on_close(self);
+    }
+
     /// Sends FIN.
     ///
     /// # Errors
