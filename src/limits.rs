@@ -41,6 +41,10 @@ pub const TLS_RECORD_PLAINTEXT_MAX: usize = 16 * 1024;
 pub const TRANSFER_CHUNK_OCTETS: usize = 256 * 1024;
 /// Chunk buffers that a core keeps for the next transfer.
 pub const TRANSFER_BUFFERS_KEPT_MAX: usize = 32;
+/// A download whose client does not close ends so long after everything was acknowledged.
+pub const DRAIN_ACKNOWLEDGED_WAIT: Duration = Duration::from_millis(200);
+/// The same after the client's close_notify: how often the acknowledgement is looked for.
+pub const DRAIN_CLOSED_WAIT: Duration = Duration::from_millis(2);
 /// Octets of a listing formatted at a time.
 pub const LISTING_CHUNK_OCTETS: usize = 64 * 1024;
 /// Threads of the pool for blocking work (password hashes, directory reading), whole process.

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crate::limits;
 use crate::sys::{ring, socket};
 
-pub use crate::sys::ring::{Buffered, SharedFd, Span};
+pub use crate::sys::ring::{Buffered, READABLE, SharedFd, Span, WRITABLE};
 pub use tokio_uring::spawn;
 
 /// Runs `main` on a ring of its own on this thread until it ends.
@@ -139,7 +139,25 @@ impl Socket {
     /// # Errors
     /// The kernel refused to poll.
     pub async fn readable(&self) -> io::Result<()> {
-        self.ready(libc::POLLIN).await
+        self.ready(READABLE).await
+    }
+
+    /// As [`Self::readable`], for so long at most; tells whether it is. A poll that is given up stays
+    /// in flight until the socket is shut down.
+    ///
+    /// # Errors
+    /// The kernel refused to poll.
+    pub async fn readable_within(&self, limit: Duration) -> io::Result<bool> {
+        match tokio::time::timeout(limit, self.readable()).await {
+            Ok(ready) => ready.map(|()| true),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Whether the peer's kernel has acknowledged everything sent, FIN included.
+    #[must_use]
+    pub fn all_acknowledged(&self) -> bool {
+        socket::unacknowledged(self).is_ok_and(|octets| octets == 0)
     }
 
     /// Waits until there is room to write, a connect has ended, or the connection has.
@@ -147,7 +165,7 @@ impl Socket {
     /// # Errors
     /// The kernel refused to poll.
     pub async fn writable(&self) -> io::Result<()> {
-        self.ready(libc::POLLOUT).await
+        self.ready(WRITABLE).await
     }
 
     /// As [`Self::readable`] and [`Self::writable`], as a future that owns what it needs.
@@ -235,11 +253,6 @@ where
             .map(|(result, _)| result.map(drop))
     }
 }
-
-/// Readiness to receive, or a connection to accept.
-pub const READABLE: i16 = libc::POLLIN;
-/// Readiness to send.
-pub const WRITABLE: i16 = libc::POLLOUT;
 
 /// A timer that is touched only when it has to ring earlier than before: a deadline that moves on
 /// with every command costs nothing.

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod password;
+mod permissions;
 #[cfg(test)]
 mod tests;
 mod users;
@@ -22,8 +23,9 @@ use zeroize::Zeroizing;
 
 use crate::limits;
 
-pub use accounts::{Account, Accounts, Permissions, PermissionsError};
+pub use accounts::{Account, Accounts};
 pub use password::{HashError, hash_password, random_password};
+pub use permissions::{Permissions, PermissionsError};
 pub use users::{User, UsersError, UsersFile, check_user_name};
 
 use accounts::Entry;

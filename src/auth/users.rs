@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::accounts::Permissions;
 use super::password::StoredHash;
+use super::permissions::Permissions;
 use crate::limits;
 
 /// What is wrong with a users file or a change to it.

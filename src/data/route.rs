@@ -2,7 +2,7 @@
 
 use super::Opened;
 
-/// A way from file to socket or back. [`super::send`] and [`super::receive`] have one function
+/// A way from file to socket or back. `send` and `receive` beside this file have one function
 /// for each kind of step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {

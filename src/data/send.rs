@@ -221,15 +221,19 @@ async fn send(socket: &Socket, mut span: Span, link: &Link) -> Result<Vec<u8>, T
     Ok(span.buffer)
 }
 
-/// Reads until the client has closed: closing with its close_notify unread would send RST and
-/// destroy what is still on its way to it. A reset here means that the client did not want the
-/// rest, unless it had ended TLS in order before.
+/// Reads until the client has closed its direction, of TLS or of TCP: closing with its close_notify
+/// unread would send RST and destroy what is still on its way to it. A reset here means that the
+/// client did not want the rest.
+///
+/// Some clients close only when they have read the final reply. So the wait also ends, a little
+/// later, when the client's kernel has acknowledged everything including our FIN; after the client's
+/// close_notify, behind which nothing but FIN can follow, at once.
 async fn drain(
     socket: &Socket,
     mut secured: Option<Secured>,
     link: &Link,
 ) -> Result<(), TransferEnd> {
-    let mut ended = false;
+    let mut patience = limits::DRAIN_ACKNOWLEDGED_WAIT;
     let wait = async {
         let mut octets = [0; 2048];
         // Bounded: a client that sends and sends instead of closing is cut off. It must neither keep
@@ -239,23 +243,34 @@ async fn drain(
                 Ok(0) => return Ok(()),
                 Ok(count) => {
                     let received = octets.get(..count).unwrap_or_default();
-                    ended |= secured
+                    let ended = secured
                         .as_mut()
                         .is_some_and(|secured| absorb(secured, received));
+                    if ended && socket.all_acknowledged() {
+                        return Ok(());
+                    }
+                    if ended {
+                        patience = limits::DRAIN_CLOSED_WAIT;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    socket.readable().await?;
+                    let ready = socket.readable_within(patience).await?;
+                    if !ready && socket.all_acknowledged() {
+                        return Ok(());
+                    }
                 }
                 Err(error) => return Err(error),
             }
         }
         Ok(())
     };
-    match rt::within(link.settings.drain_time_max, socket, wait).await {
-        Ok(Ok(())) => link.handle.check(),
-        Ok(Err(error)) if !ended => Err(lost(error)),
+    let waited = rt::within(link.settings.drain_time_max, socket, wait).await;
+    // A poll may still be in flight; it holds the descriptor.
+    socket.shut_down();
+    match waited {
+        Ok(Err(error)) => Err(lost(error)),
         // Not closed in time: every octet and the FIN have left, which is all we can do.
-        Ok(Err(_)) | Err(rt::TimedOut) => link.handle.check(),
+        Ok(Ok(())) | Err(rt::TimedOut) => link.handle.check(),
     }
 }
 

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::listing::FactSet;
 use super::path::VirtualPath;
+use super::timestamp::FileTime;
 
 /// A password; wiped from memory when dropped, never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -120,9 +121,6 @@ pub enum SetupError {
     /// The system refused a socket (descriptors, memory).
     System,
 }
-
-/// A time of modification: seconds since 1970-01-01T00:00:00 UTC.
-pub type FileTime = i64;
 
 /// A request on files that needs no data connection. Paths are whole virtual paths.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 //!
 //! The writers append to an output buffer and allocate nothing else.
 
-use super::date::{DAY_SECONDS, Date, TIME_MAX, TIME_MIN, two_digits};
-use super::event::FileTime;
+use time::Date;
+
+use super::timestamp::{DAY_SECONDS, FileTime, TIME_MAX, TIME_MIN, date_of_day};
 
 /// Which facts MLSD and MLST show (RFC 3659 §7.5), as a small bit set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +162,7 @@ impl LineWriter {
         Self {
             now,
             day: 0,
-            date: Date::of_day(0),
+            date: date_of_day(0),
         }
     }
 
@@ -235,10 +236,10 @@ impl LineWriter {
     /// `Mon dd hh:mm` for the last 180 days and the next one, else `Mon dd  yyyy`; in UTC.
     fn push_list_date(&mut self, out: &mut Vec<u8>, time: FileTime) {
         let (date, second) = self.date_of(time);
-        let month = MONTHS.get(usize::from(date.month.saturating_sub(1)));
+        let month = MONTHS.get(usize::from(u8::from(date.month()) - 1));
         out.extend_from_slice(month.copied().unwrap_or(b"Jan"));
         out.push(b' ');
-        out.extend_from_slice(&two_digits(date.day));
+        out.extend_from_slice(&two_digits(date.day()));
         let age = self.now.saturating_sub(time);
         if (-DAY_SECONDS..=RECENT_SECONDS).contains(&age) {
             out.push(b' ');
@@ -247,18 +248,18 @@ impl LineWriter {
             out.extend_from_slice(&two_digits((second / 60 % 60) as u8));
         } else {
             out.extend_from_slice(b"  ");
-            out.extend_from_slice(&two_digits((date.year / 100) as u8));
-            out.extend_from_slice(&two_digits((date.year % 100) as u8));
+            out.extend_from_slice(&two_digits((date.year() / 100) as u8));
+            out.extend_from_slice(&two_digits((date.year() % 100) as u8));
         }
     }
 
     /// `yyyymmddhhmmss` in UTC (RFC 3659 §2.3).
     fn push_fact_time(&mut self, out: &mut Vec<u8>, time: FileTime) {
         let (date, second) = self.date_of(time);
-        out.extend_from_slice(&two_digits((date.year / 100) as u8));
-        out.extend_from_slice(&two_digits((date.year % 100) as u8));
-        out.extend_from_slice(&two_digits(date.month));
-        out.extend_from_slice(&two_digits(date.day));
+        out.extend_from_slice(&two_digits((date.year() / 100) as u8));
+        out.extend_from_slice(&two_digits((date.year() % 100) as u8));
+        out.extend_from_slice(&two_digits(u8::from(date.month())));
+        out.extend_from_slice(&two_digits(date.day()));
         out.extend_from_slice(&two_digits((second / 3600) as u8));
         out.extend_from_slice(&two_digits((second / 60 % 60) as u8));
         out.extend_from_slice(&two_digits((second % 60) as u8));
@@ -270,10 +271,15 @@ impl LineWriter {
         let day = time.div_euclid(DAY_SECONDS);
         if day != self.day {
             self.day = day;
-            self.date = Date::of_day(day);
+            self.date = date_of_day(day);
         }
         (self.date, time.rem_euclid(DAY_SECONDS) as u32)
     }
+}
+
+/// `07`, for numbers below 100.
+fn two_digits(number: u8) -> [u8; 2] {
+    [b'0' + number / 10 % 10, b'0' + number % 10]
 }
 
 /// A line of NLST.

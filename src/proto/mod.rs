@@ -17,7 +17,6 @@ pub mod address;
 pub mod ascii;
 pub mod client;
 pub mod command;
-mod date;
 pub mod event;
 pub mod facts;
 pub mod glob;
@@ -29,8 +28,9 @@ pub mod session;
 pub mod timestamp;
 
 pub use event::{
-    Action, Event, FileError, FileReply, FileRequest, FileTime, ListFormat, LoginVerdict, Secret,
-    SetupError, Transfer, TransferEnd, TransferKind, TransferReady,
+    Action, Event, FileError, FileReply, FileRequest, ListFormat, LoginVerdict, Secret, SetupError,
+    Transfer, TransferEnd, TransferKind, TransferReady,
 };
 pub use path::VirtualPath;
 pub use session::{ChannelKind, Requirement, Session, Settings};
+pub use timestamp::FileTime;

@@ -1,8 +1,27 @@
-//! Times on the wire: `YYYYMMDDHHMMSS`, always UTC (RFC 3659 §2.3).
+//! Times of files: `YYYYMMDDHHMMSS` on the wire (RFC 3659 §2.3), dates in listings, always UTC.
 
 use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
 
-use super::event::FileTime;
+/// A time of modification: seconds since 1970-01-01T00:00:00 UTC.
+pub type FileTime = i64;
+
+/// Seconds of a day.
+pub(super) const DAY_SECONDS: i64 = 24 * 60 * 60;
+/// 0000-01-01T00:00:00, the first that four digits of a year can show.
+pub(super) const TIME_MIN: FileTime = -62_167_219_200;
+/// 9999-12-31T23:59:59, the last.
+pub(super) const TIME_MAX: FileTime = 253_402_300_799;
+/// The Julian day of 1970-01-01.
+const EPOCH_JULIAN_DAY: i64 = 2_440_588;
+
+/// The date of a day counted from 1970-01-01; days without one, beyond the years 0 to 9999, are
+/// 1970-01-01.
+pub(super) fn date_of_day(day: i64) -> Date {
+    i32::try_from(day + EPOCH_JULIAN_DAY)
+        .ok()
+        .and_then(|day| Date::from_julian_day(day).ok())
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH.date())
+}
 
 /// Reads a time of exactly 14 digits, or 12 without the seconds when `seconds_optional`.
 ///
@@ -51,9 +70,7 @@ pub fn parse(text: &[u8]) -> Option<FileTime> {
 /// Fourteen digits; times outside the years 0 to 9999 show the nearest that can be shown.
 #[must_use]
 pub fn format(time: FileTime) -> String {
-    let first = -62_167_219_200;
-    let last = 253_402_300_799;
-    let moment = OffsetDateTime::from_unix_timestamp(time.clamp(first, last))
+    let moment = OffsetDateTime::from_unix_timestamp(time.clamp(TIME_MIN, TIME_MAX))
         .unwrap_or(OffsetDateTime::UNIX_EPOCH);
     format!(
         "{:04}{:02}{:02}{:02}{:02}{:02}",

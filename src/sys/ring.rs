@@ -74,10 +74,15 @@ impl Span {
 /// An operation that owns a buffer.
 pub type Buffered = InFlight<(SharedFd, Span)>;
 
-/// Waits until the socket is ready for one of `events` (`libc::POLLIN`, `POLLOUT` …), hung up or
+/// Readiness to receive, or a connection to accept.
+pub const READABLE: i16 = libc::POLLIN;
+/// Readiness to send.
+pub const WRITABLE: i16 = libc::POLLOUT;
+
+/// Waits until the socket is ready for one of `events` ([`READABLE`], [`WRITABLE`]), hung up or
 /// in error. Consumes nothing: it may be dropped.
 #[must_use]
-pub fn ready(fd: &SharedFd, events: libc::c_short) -> InFlight<SharedFd> {
+pub fn ready(fd: &SharedFd, events: i16) -> InFlight<SharedFd> {
     let flags = u32::try_from(events).unwrap_or(0);
     let entry = opcode::PollAdd::new(types::Fd(fd.as_raw_fd()), flags).build();
     submit(Rc::clone(fd), entry)

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
@@ -185,6 +185,20 @@ pub fn tune_data(fd: impl AsFd) {
 pub fn acknowledge_at_once(fd: impl AsFd) {
     // Not more than an optimisation, and possible on every TCP socket.
     let _ = SockRef::from(&fd.as_fd()).set_tcp_quickack(true);
+}
+
+/// Octets sent that the peer has not acknowledged yet; FIN counts as one (SIOCOUTQ).
+///
+/// # Errors
+/// The kernel's error.
+pub fn unacknowledged(fd: impl AsFd) -> io::Result<u32> {
+    let mut octets: libc::c_int = 0;
+    // SAFETY: the request writes one int, and `octets` is one that lives across the call.
+    let result = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut octets) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(u32::try_from(octets).unwrap_or(0))
 }
 
 /// A descriptor for nothing, to be given up when the process has no other left.

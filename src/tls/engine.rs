@@ -103,6 +103,8 @@ pub struct Engine {
     sending: Sending,
     peer_closed: bool,
     foreign: bool,
+    /// The session offered goes back to a control connection of the same client.
+    rooted: bool,
     /// When the handshake began, the client had a ticket that it had not spent.
     ticket_unspent: bool,
     /// Octets at the front of the input that rustls has decrypted in place and keeps there,
@@ -127,6 +129,7 @@ impl Engine {
             sending: Sending::Open,
             peer_closed: false,
             foreign: false,
+            rooted: false,
             ticket_unspent: role != Role::Control && control.begin_data(),
             held: 0,
         })
@@ -178,9 +181,11 @@ impl Engine {
         if self.peer_closed {
             return Ok((0, Progress::PeerClosed));
         }
-        let scope = Scope::enter(&self.control, self.role);
+        let resumes_rooted = self.rooted && self.resumes();
+        let scope = Scope::enter(&self.control, self.role, resumes_rooted);
         let result = self.process_records(incoming, plain, outgoing);
         self.foreign |= scope.foreign();
+        self.rooted |= scope.rooted();
         let offered = scope.take_offered();
         drop(scope);
         if let Some(client) = offered
@@ -396,6 +401,11 @@ impl Engine {
     /// Is the handshake, which need not be complete, a resumption?
     pub(super) fn resumes(&self) -> bool {
         self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// Does the connection resume a session that goes back to a control connection of its client?
+    pub(super) fn proves_client(&self) -> bool {
+        self.rooted && self.resumed()
     }
 
     /// Must the client have a session which it could have resumed? A TLS 1.2 session can be resumed

@@ -200,7 +200,7 @@ pub fn check_resumption(
     if engine.foreign() {
         return Err(NotResumed::Foreign);
     }
-    if engine.resumed() {
+    if engine.proves_client() {
         control.set_has_resumed();
         return Ok(());
     }

@@ -34,6 +34,10 @@ struct Current {
     foreign: bool,
     /// A control connection offered this client's session.
     offered: Option<Arc<Client>>,
+    /// The session that a data connection offered goes back to a control connection.
+    rooted: bool,
+    /// So will sessions that are issued now.
+    issues_rooted: bool,
 }
 
 /// Marks one connection as current on this thread until it is dropped.
@@ -42,12 +46,16 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    pub(super) fn enter(control: &Rc<ControlTls>, role: Role) -> Self {
+    /// `resumes_rooted`: the current connection resumes a session that goes back to a control
+    /// connection.
+    pub(super) fn enter(control: &Rc<ControlTls>, role: Role, resumes_rooted: bool) -> Self {
         let current = Current {
             control: Rc::clone(control),
             role,
             foreign: false,
             offered: None,
+            rooted: false,
+            issues_rooted: role == Role::Control || resumes_rooted,
         };
         Self {
             previous: CURRENT.replace(Some(current)),
@@ -57,6 +65,11 @@ impl Scope {
     /// Has the client offered a session of another client since [`Scope::enter`]?
     pub(super) fn foreign(&self) -> bool {
         CURRENT.with_borrow(|current| current.as_ref().is_some_and(|current| current.foreign))
+    }
+
+    /// Has the client offered a session that goes back to a control connection of its own?
+    pub(super) fn rooted(&self) -> bool {
+        CURRENT.with_borrow(|current| current.as_ref().is_some_and(|current| current.rooted))
     }
 
     /// The client whose session the current control connection has offered.
@@ -201,6 +214,11 @@ impl fmt::Debug for ControlTls {
 
 struct Session {
     client: Weak<Client>,
+    /// Issued on a control connection, or on a data connection that resumed such a session.
+    ///
+    /// SECURITY: a full handshake of a data connection brings a ticket too, before anybody can
+    /// judge it; resuming that one proves nothing about the control connection.
+    rooted: bool,
     /// Holds the secrets of the session.
     value: Zeroizing<Vec<u8>>,
 }
@@ -260,11 +278,12 @@ impl SessionStore {
     /// it belongs to somebody else's transfer.
     fn find(&self, key: &[u8]) -> Option<Vec<u8>> {
         let key = SessionKey::try_from(key).ok()?;
-        let (client, value) = {
+        let (client, value, rooted) = {
             let shard = self.shard(&key);
             let session = shard.get(&key)?;
             // Not dropped before the lock is: the last reference would take it again.
-            (session.client.upgrade(), session.value.to_vec())
+            let value = session.value.to_vec();
+            (session.client.upgrade(), value, session.rooted)
         };
         let client = client?;
         CURRENT.with_borrow_mut(|current| {
@@ -278,6 +297,7 @@ impl SessionStore {
                 return None;
             }
             client.refresh(&key);
+            current.rooted = rooted;
             Some(value)
         })
     }
@@ -292,16 +312,18 @@ impl StoresServerSessions for SessionStore {
         if !self.enabled {
             return false;
         }
-        let client = CURRENT.with_borrow(|current| {
-            let control = &current.as_ref()?.control;
-            control.issued.set(true);
-            Some(Arc::clone(&control.client.borrow()))
+        let found = CURRENT.with_borrow(|current| {
+            let current = current.as_ref()?;
+            current.control.issued.set(true);
+            let client = Arc::clone(&current.control.client.borrow());
+            Some((client, current.issues_rooted))
         });
-        let Some(client) = client else {
+        let Some((client, rooted)) = found else {
             return false;
         };
         let session = Session {
             client: Arc::downgrade(&client),
+            rooted,
             value,
         };
         if self.shard(&key).insert(key, session).is_none()

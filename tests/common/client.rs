@@ -110,10 +110,10 @@ impl Client {
         self.handshake();
     }
 
-    /// The handshake on the control connection.
+    /// The handshake on the control connection; its session is what data connections resume.
     #[track_caller]
     pub fn handshake(&mut self) {
-        let outcome = self.link.handshake(&self.profile.full());
+        let outcome = self.link.handshake(&self.profile.resuming());
         assert_eq!(outcome, Ok(()), "control handshake\n{}", self.story());
     }
 

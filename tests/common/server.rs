@@ -50,9 +50,11 @@ fn program() -> std::ffi::OsString {
 }
 
 /// A process that waits for the end of this one, then kills `pid` (if any) and removes
-/// `directory`: statics are not dropped, and a test process may be killed itself.
+/// `directory`: statics are not dropped, and a test process may be killed itself. Without `pid` it
+/// waits a moment for its like, which end the servers that may still write.
 fn clean_up_afterwards(pid: &str, directory: &Path) -> Child {
-    let script = r#"cat >/dev/null; [ -z "$1" ] || kill -KILL "$1"; rm -rf "$2""#;
+    let script =
+        r#"cat >/dev/null; if [ "$1" ]; then kill -KILL "$1"; else sleep 1; fi; rm -rf "$2""#;
     Command::new("sh")
         .args(["-c", script, "sh", pid])
         .arg(directory)

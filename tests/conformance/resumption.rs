@@ -122,7 +122,22 @@ fn c083(t: &Test) {
             }
         }
     }
+    more_uploads_than_tickets(t);
     one_ticket_reused(t);
+}
+
+/// Uploads bring no tickets; a client that spends one on each must not be shut out.
+fn more_uploads_than_tickets(t: &Test) {
+    let mut client = t.login_with(&t.server(), Profile::new(Version::Tls13));
+    assert!(
+        client.profile.tickets.count() >= 4,
+        "tickets on the control connection"
+    );
+    for round in 0..12 {
+        let content = format!("upload {round}");
+        client.upload("STOR g", content.as_bytes());
+        assert_eq!(t.get("g"), content.as_bytes());
+    }
 }
 
 /// rustls never offers a TLS 1.3 ticket twice; OpenSSL under Python does when told so.

@@ -3,12 +3,22 @@
 use std::fs;
 use std::process::Command;
 
+use crate::common::skip;
 use crate::support::{
     BOTH_PORTS, PASSWORD, Port, Site, USER, client, fails, installed, octets, succeeds, word,
 };
 
 /// curl with an account and the server's certificate as its only trust anchor; errors are printed, progress is not.
 fn curl(site: &Site, port: Port) -> Command {
+    let mut command = curl_without_demand(site);
+    if port == Port::Explicit {
+        command.arg("--ssl-reqd");
+    }
+    command
+}
+
+/// As [`curl`], but without the demand that both connections be protected.
+fn curl_without_demand(site: &Site) -> Command {
     let mut command = client("curl");
     command
         .args(["--disable", "--silent", "--show-error", "--noproxy", "*"])
@@ -20,9 +30,6 @@ fn curl(site: &Site, port: Port) -> Command {
         ])
         .arg("--cacert")
         .arg(site.certificate());
-    if port == Port::Explicit {
-        command.arg("--ssl-reqd");
-    }
     command
 }
 
@@ -35,56 +42,124 @@ const VERSIONS: [[&str; 2]; 2] = [
     ["--tlsv1.3", "--tls-max=1.3"],
 ];
 
-/// EPSV, PASV, EPRT, PORT.
-const CONNECTING: [&[&str]; 4] = [
-    &[],
-    &["--disable-epsv"],
-    &["--ftp-port", "-"],
-    &["--ftp-port", "-", "--disable-eprt"],
-];
+/// EPSV, PASV.
+const PASSIVE: [&[&str]; 2] = [&[], &["--disable-epsv"]];
+/// EPRT, PORT.
+const ACTIVE: [&[&str]; 2] = [&["--ftp-port", "-"], &["--ftp-port", "-", "--disable-eprt"]];
+
+/// Releases 7.87 and 7.88 speak no TLS on active data connections (curl issue 10666): Debian 12 has such a one.
+fn protects_active_connections() -> bool {
+    let said = succeeds(client("curl").arg("--version"));
+    let protects = !said.starts_with("curl 7.87.") && !said.starts_with("curl 7.88.");
+    if !protects {
+        eprintln!("active mode only without TLS on data connections: this curl cannot do more");
+    }
+    protects
+}
 
 fn version(command: &mut Command, version: [&str; 2]) {
     // `--tls-max` takes its value as a word of its own.
     command.arg(version[0]).args(version[1].split('='));
 }
 
-#[test]
-fn curl_downloads_and_uploads_with_each_tls_version_and_each_way_to_connect() {
-    let Some(site) = site() else { return };
+/// Moves a file down and up on both ports with both TLS versions, in each of these ways to connect.
+fn moves_files(site: &Site, command: impl Fn(Port) -> Command, ways: &[&[&str]]) {
     let content = octets(1, 1_000_003);
     site.write("down.bin", &content);
     let local = site.scratch().join("local.bin");
     for port in BOTH_PORTS {
         for tls in VERSIONS {
-            for (way, connecting) in CONNECTING.iter().enumerate() {
-                let mut get = curl(&site, port);
+            for (number, way) in ways.iter().enumerate() {
+                let mut get = command(port);
                 version(&mut get, tls);
-                get.args(*connecting)
-                    .arg("-o")
-                    .arg(&local)
-                    .arg(site.url(port, "down.bin"));
-                succeeds(&mut get);
+                get.args(*way).arg("-o").arg(&local);
+                succeeds(get.arg(site.url(port, "down.bin")));
                 assert!(
                     fs::read(&local).unwrap() == content,
-                    "{port:?} {tls:?} {connecting:?}"
+                    "{port:?} {tls:?} {way:?}"
                 );
                 fs::remove_file(&local).unwrap();
 
-                let name = format!("up-{}-{way}.bin", word(port));
-                let mut put = curl(&site, port);
+                let name = format!("up-{}-{number}.bin", word(port));
+                let mut put = command(port);
                 version(&mut put, tls);
-                put.args(*connecting)
-                    .arg("-T")
-                    .arg(site.served("down.bin"))
-                    .arg(site.url(port, &name));
-                succeeds(&mut put);
-                assert!(
-                    site.read(&name) == content,
-                    "{port:?} {tls:?} {connecting:?}"
-                );
+                put.args(*way).arg("-T").arg(site.served("down.bin"));
+                succeeds(put.arg(site.url(port, &name)));
+                assert!(site.read(&name) == content, "{port:?} {tls:?} {way:?}");
                 fs::remove_file(site.served(&name)).unwrap();
             }
         }
+    }
+}
+
+#[test]
+fn curl_moves_files_in_passive_mode_with_each_tls_version() {
+    let Some(site) = site() else { return };
+    moves_files(&site, |port| curl(&site, port), &PASSIVE);
+}
+
+#[test]
+fn curl_moves_files_in_active_mode_with_each_tls_version() {
+    if !installed("curl", "curl") {
+        return;
+    }
+    if protects_active_connections() {
+        let site = Site::start();
+        moves_files(&site, |port| curl(&site, port), &ACTIVE);
+    }
+    let site = Site::start_with(&["--protect-data", "optional"]);
+    let clear = |_| {
+        let mut command = curl_without_demand(&site);
+        command.arg("--ftp-ssl-control");
+        command
+    };
+    moves_files(&site, clear, &ACTIVE);
+}
+
+/// What `--explicit :PORT` means: a listener on `[::]`, where IPv4 clients have mapped addresses.
+#[test]
+fn curl_moves_files_over_ipv4_and_ipv6_on_one_listener() {
+    if !installed("curl", "curl") {
+        return;
+    }
+    let site = Site::start_with(&[
+        "--explicit",
+        "[::]:0",
+        "--implicit",
+        "[::]:0",
+        "--protect-data",
+        "optional",
+    ]);
+    let families = if std::net::TcpListener::bind("[::1]:0").is_ok() {
+        &["--ipv4", "--ipv6"][..]
+    } else {
+        skip("IPv6 on the loopback interface is missing");
+        &["--ipv4"]
+    };
+    for family in families {
+        let protected = |port| {
+            let mut command = curl(&site, port);
+            command.arg(family);
+            command
+        };
+        // PASV cannot name an IPv6 address: there curl ends with an error.
+        let ways = if *family == "--ipv4" {
+            &PASSIVE[..]
+        } else {
+            &PASSIVE[..1]
+        };
+        moves_files(&site, protected, ways);
+        let clear = |_| {
+            let mut command = curl_without_demand(&site);
+            command.args([family, "--ftp-ssl-control"]);
+            command
+        };
+        let ways = if *family == "--ipv4" {
+            &ACTIVE[..]
+        } else {
+            &ACTIVE[..1]
+        };
+        moves_files(&site, clear, ways);
     }
 }
 
@@ -254,7 +329,7 @@ fn curl_quotes_commands_before_and_after_the_transfer() {
                     "-Q",
                     &format!("MKD {made}"),
                     "-Q",
-                    &format!("-RNFR old"),
+                    "-RNFR old",
                     "-Q",
                     &format!("-RNTO {made}/new"),
                 ])

@@ -94,7 +94,7 @@ fn lftp_resumes_moves_and_removes() {
             &site,
             port,
             &format!(
-                "mkdir -p a/b/c; mv {name} a/b/c/moved; chmod 640 a/b/c/moved; cls -l a/b/c; cat a/b/c/moved -o /dev/null; \
+                "mkdir -p a/b/c; mv {name} a/b/c/moved; chmod 640 a/b/c/moved; cls -l a/b/c; \
                  pget -n 3 a/b/c/moved -o {}; rm -r a; pwd",
                 site.scratch()
                     .join(format!("pget-{}", word(port)))
@@ -107,6 +107,26 @@ fn lftp_resumes_moves_and_removes() {
         );
         assert!(!site.served("a").exists());
         assert!(fs::read(site.scratch().join(format!("pget-{}", word(port)))).unwrap() == content);
+    }
+}
+
+#[test]
+fn lftp_moves_files_in_active_mode() {
+    let Some(site) = site() else { return };
+    plant_tree(&site.served("tree"), 2, 10);
+    for port in BOTH_PORTS {
+        let local = site.scratch().join(word(port));
+        let back = format!("back-{}", word(port));
+        succeeds(&mut lftp(
+            &site,
+            port,
+            &format!(
+                "set ftp:passive-mode false; mirror --parallel=2 tree {local}; mirror -R --parallel=2 {local} {back}",
+                local = local.display()
+            ),
+        ));
+        assert_eq!(assert_same_tree(&site.served("tree"), &local), 20);
+        assert_eq!(assert_same_tree(&local, &site.served(&back)), 20);
     }
 }
 

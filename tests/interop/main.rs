@@ -2,7 +2,12 @@
 //!
 //! A client that is not installed is skipped with a line that names its Debian package; with `CI`
 //! set that is a failure. `tests/run` installs all of them.
-#![allow(clippy::indexing_slicing, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests panic when they fail, and have a clock"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -145,7 +145,8 @@ fn transfers(port: Port, tls: &str) {
     fs::write(&local, "0123456789\n".repeat(50_000)).unwrap();
     let mut command = s_client(&site, data, tls);
     command
-        .arg("-no_ign_eof")
+        .args(["-no_ign_eof", "-sess_in"])
+        .arg(session_file(&site))
         .stdin(fs::File::open(&local).unwrap())
         .output()
         .unwrap();

@@ -199,6 +199,11 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With options of `ringftpd serve` besides the usual ones.
+    pub(crate) fn start_with(options: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         fs::create_dir(path("served")).unwrap();
@@ -208,7 +213,8 @@ impl Site {
             home: path("served"),
         };
         accounts.add(USER, PASSWORD, &accounts.home, None);
-        let server = Server::start(&["--users", accounts.file.to_str().unwrap()]);
+        let users = ["--users", accounts.file.to_str().unwrap()];
+        let server = Server::start(&[&users, options].concat());
         Self { server, directory }
     }
 

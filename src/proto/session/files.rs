@@ -2,8 +2,9 @@
 
 use super::parameters::{parse_decimal, split_word};
 use super::{Session, Waiting};
+use crate::proto::FileTime;
 use crate::proto::command::Verb;
-use crate::proto::event::{Action, FileError, FileReply, FileRequest, FileTime};
+use crate::proto::event::{Action, FileError, FileReply, FileRequest};
 use crate::proto::path::{PathError, VirtualPath};
 use crate::proto::reply::{self, Code, FileContext, Refusal};
 use crate::proto::timestamp;

@@ -1,6 +1,6 @@
 //! USER and PASS.
 
-use super::{Session, Waiting, after};
+use super::{Life, Session, Waiting, after};
 use crate::limits;
 use crate::proto::event::{Action, LoginVerdict, Secret};
 use crate::proto::path::VirtualPath;
@@ -61,6 +61,9 @@ impl Session {
             (LoginVerdict::Unavailable, _) => self.depart("This account cannot be served now."),
             _ => {
                 self.passwords_rejected += 1;
+                if matches!(self.life, Life::Draining | Life::Forced) {
+                    return self.depart_shutdown();
+                }
                 match after(self.now, self.settings.bad_login_delay) {
                     Some(at) if at > self.now => self.waiting = Waiting::Refusal(at),
                     _ => self.refuse_login(),

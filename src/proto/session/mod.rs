@@ -112,6 +112,8 @@ pub struct Session {
     setup: bool,
     /// An octet has come in.
     heard: bool,
+    /// The client has closed its side: there is nothing to read but the end, again and again.
+    finished: bool,
     /// A password was right at least once.
     logged_in_before: bool,
     failures: u32,
@@ -149,6 +151,7 @@ impl Session {
             parameters: Parameters::default(),
             setup: false,
             heard: false,
+            finished: false,
             logged_in_before: false,
             failures: 0,
             passwords_rejected: 0,
@@ -168,7 +171,7 @@ impl Session {
     pub fn handle_octets(&mut self, octets: &[u8], now: Instant) {
         self.now = now;
         let Some(first) = octets.first() else { return };
-        if self.is_over() || self.life == Life::Ending {
+        if self.is_over() || self.finished {
             return;
         }
         self.active = now;
@@ -245,6 +248,9 @@ impl Session {
         {
             self.waiting = Waiting::Nothing;
             self.refuse_login();
+            if self.is_over() {
+                return;
+            }
         }
         if self
             .login_deadline()
@@ -266,6 +272,7 @@ impl Session {
         if self.is_over() {
             return;
         }
+        self.finished = true;
         match &mut self.waiting {
             Waiting::Transfer(running) => {
                 if !std::mem::replace(&mut running.aborted, true) {
@@ -298,7 +305,11 @@ impl Session {
             }
             _ => {}
         }
-        self.life = if force { Life::Forced } else { Life::Draining };
+        self.life = if force || self.life == Life::Forced {
+            Life::Forced
+        } else {
+            Life::Draining
+        };
     }
 
     /// The next action, if there is one; commands run when nothing is awaited.
@@ -341,7 +352,7 @@ impl Session {
     #[must_use]
     pub fn wants_octets(&self) -> bool {
         !self.is_over()
-            && self.life != Life::Ending
+            && !self.finished
             && !matches!(self.waiting, Waiting::TlsUp | Waiting::TlsDown(_))
             && !self.splitter.is_full()
     }

@@ -99,7 +99,7 @@ fn sessions_are_bounded_and_the_used_one_survives() {
     let settings = settings(Resume::Require);
     let control = ControlTls::new(&settings);
     let store = settings.store();
-    let scope = Scope::enter(&control, Role::Download);
+    let scope = Scope::enter(&control, Role::Download, true);
     for round in 0..3 * limits::TLS_SESSIONS_PER_CONTROL_MAX as u8 {
         assert!(store.put(vec![round; 32], vec![round]));
         assert_eq!(store.take(&[0; 32]), Some(vec![0]), "round {round}");
@@ -223,6 +223,29 @@ fn a_client_that_has_spent_its_ticket_need_not_resume() {
     // A download brings one, so from here on there is no excuse.
     assert_eq!(judge(Role::Download, &sessions), Ok(()));
     assert_eq!(judge(Role::Upload, &none), Err(NotResumed::Full));
+}
+
+#[test]
+fn a_session_of_a_full_data_handshake_proves_nothing() {
+    for version in VERSIONS {
+        let settings = settings(Resume::Require);
+        let mut client = Client::connect(&settings, Offer::Newest, version);
+        // Somebody else reaches the data port: a full handshake, refused, but it brings a ticket.
+        client.sessions = Sessions::new(Offer::Newest);
+        let full = client.open(Role::Download);
+        assert_eq!(client.check(Resume::Require, &full), Err(NotResumed::Full));
+        for round in 0..3 {
+            let again = client.open(Role::Download);
+            let verdict = client.check(Resume::Require, &again);
+            assert_eq!(verdict, Err(NotResumed::Full), "round {round}");
+            assert_eq!(
+                client.check(Resume::Prefer, &again),
+                Ok(()),
+                "as a full one"
+            );
+        }
+        assert!(!client.control.has_resumed());
+    }
 }
 
 #[test]

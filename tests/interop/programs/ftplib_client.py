@@ -55,6 +55,14 @@ assert ftp.size("down.bin") == len(data.getvalue())
 data.seek(0)
 assert ftp.storbinary("STOR up.bin", data).startswith("226")
 
+ftp.set_pasv(False)
+active = io.BytesIO()
+assert ftp.retrbinary("RETR down.bin", active.write).startswith("226")
+assert active.getvalue() == data.getvalue()
+data.seek(0)
+assert ftp.storbinary("STOR up.bin", data).startswith("226")
+ftp.set_pasv(True)
+
 rest = io.BytesIO()
 ftp.retrbinary("RETR down.bin", rest.write, rest=1_000_000)
 assert rest.getvalue() == data.getvalue()[1_000_000:]

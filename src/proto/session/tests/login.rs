@@ -1,6 +1,7 @@
 //! USER, PASS, and the clocks around them.
 
 use super::*;
+use crate::limits;
 
 fn secured() -> Wire {
     let mut wire = Wire::explicit(policy());
@@ -126,4 +127,19 @@ fn c060_not_during_a_transfer() {
     );
     assert_eq!(wire.wait(Duration::from_secs(299)), "");
     assert_eq!(wire.wait(Duration::from_secs(1)), "421");
+}
+
+/// A driver that is late meets two deadlines at once: the last word is said once.
+#[test]
+fn the_last_refusal_and_the_login_time_meet() {
+    let mut wire = Wire::explicit(policy());
+    wire.tell("AUTH TLS");
+    wire.verdict = LoginVerdict::Refused;
+    for _ in 1..limits::PASSWORDS_REJECTED_MAX {
+        wire.tell("USER a\r\nPASS b");
+        assert_eq!(wire.wait(Duration::from_secs(1)), "530");
+    }
+    assert_eq!(wire.tell("USER a\r\nPASS b"), "331");
+    assert_eq!(wire.wait(Duration::from_secs(1000)), "421");
+    assert!(wire.is_closed());
 }

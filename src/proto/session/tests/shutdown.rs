@@ -135,3 +135,56 @@ fn what_was_sent_before_the_end_is_carried_out() {
     assert_eq!(wire.codes(), "200");
     assert_eq!(wire.actions, [Action::SetupPassive, Action::Close]);
 }
+
+/// The end of the stream stays readable: a session that wanted it would keep its driver busy.
+#[test]
+fn a_client_that_goes_during_the_drain_is_not_read() {
+    for drains_first in [true, false] {
+        let mut wire = Wire::ready();
+        wire.session.handle_octets(b"CWD d\r\n", wire.now);
+        assert!(matches!(wire.session.poll_action(), Some(Action::File(_))));
+        if drains_first {
+            wire.session.handle_shutdown(false, wire.now);
+            wire.session.handle_closed();
+        } else {
+            wire.session.handle_closed();
+            wire.session.handle_shutdown(false, wire.now);
+        }
+        assert!(!wire.session.wants_octets());
+        assert_eq!(wire.event(Event::FileDone(Ok(FileReply::Done))), "250 421");
+        assert!(wire.is_closed());
+    }
+}
+
+#[test]
+fn a_wrong_password_does_not_delay_the_drain() {
+    let mut wire = Wire::explicit(policy());
+    wire.tell("AUTH TLS");
+    wire.session
+        .handle_octets(b"USER a\r\nPASS b\r\n", wire.now);
+    assert!(matches!(wire.session.poll_action(), Some(Action::Send(_))));
+    assert!(matches!(
+        wire.session.poll_action(),
+        Some(Action::CheckLogin { .. })
+    ));
+    wire.session.handle_shutdown(false, wire.now);
+    let refused = Event::LoginChecked(LoginVerdict::Refused);
+    assert_eq!(wire.event(refused), "421");
+    assert!(wire.is_closed());
+}
+
+#[test]
+fn force_is_not_taken_back() {
+    let mut wire = Wire::ready();
+    wire.tell("PASV");
+    wire.session.handle_octets(b"RETR f\r\n", wire.now);
+    assert!(matches!(
+        wire.session.poll_action(),
+        Some(Action::OpenTransfer(_))
+    ));
+    wire.session.handle_shutdown(true, wire.now);
+    wire.session.handle_shutdown(false, wire.now);
+    let ready = Event::TransferReady(Ok(TransferReady::default()));
+    assert_eq!(wire.event(ready), "421");
+    assert!(wire.is_closed());
+}
