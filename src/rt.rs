@@ -11,7 +11,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
@@ -123,6 +123,9 @@ pub async fn within<F: Future>(
     Err(TimedOut)
 }
 
+/// A poll of a socket that is under way.
+pub type Readiness = Pin<Box<dyn Future<Output = io::Result<()>>>>;
+
 /// A socket, connected or listening; shared with the operations in flight on it.
 #[derive(Debug, Clone)]
 pub struct Socket(SharedFd);
@@ -142,16 +145,22 @@ impl Socket {
         self.ready(READABLE).await
     }
 
-    /// As [`Self::readable`], for so long at most; tells whether it is. A poll that is given up stays
-    /// in flight until the socket is shut down.
+    /// As [`Self::readable`], for so long at most; tells whether it is. The poll stays under way for
+    /// the next call, or until the socket is shut down: polls must not gather on a socket.
     ///
     /// # Errors
     /// The kernel refused to poll.
-    pub async fn readable_within(&self, limit: Duration) -> io::Result<bool> {
-        match tokio::time::timeout(limit, self.readable()).await {
-            Ok(ready) => ready.map(|()| true),
-            Err(_) => Ok(false),
-        }
+    pub async fn readable_within(
+        &self,
+        limit: Duration,
+        under_way: &mut Option<Readiness>,
+    ) -> io::Result<bool> {
+        let readiness = under_way.get_or_insert_with(|| Box::pin(self.ready(READABLE)));
+        let Ok(ready) = tokio::time::timeout(limit, readiness.as_mut()).await else {
+            return Ok(false);
+        };
+        *under_way = None;
+        ready.map(|()| true)
     }
 
     /// Whether the peer's kernel has acknowledged everything sent, FIN included.
@@ -247,8 +256,8 @@ where
 {
     type Output = io::Result<()>;
 
-    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        std::pin::Pin::new(&mut self.0)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0)
             .poll(cx)
             .map(|(result, _)| result.map(drop))
     }
@@ -257,7 +266,7 @@ where
 /// A timer that is touched only when it has to ring earlier than before: a deadline that moves on
 /// with every command costs nothing.
 #[derive(Debug, Default)]
-pub struct Alarm(Option<(Instant, std::pin::Pin<Box<tokio::time::Sleep>>)>);
+pub struct Alarm(Option<(Instant, Pin<Box<tokio::time::Sleep>>)>);
 
 impl Alarm {
     /// Ready once `deadline` has passed; never without one. One waiter only.

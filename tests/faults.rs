@@ -111,45 +111,6 @@ fn replies_that_nobody_reads_do_not_pile_up() {
 }
 
 #[test]
-fn replies_to_a_client_always_behind_do_not_pile_up() {
-    let (server, _) = server("behind", &[]);
-    let mut client = login(&server, Port::Explicit);
-    let before = server.resident();
-    let line = b"HELP\r\n";
-    // 1,5 MiB of replies stay unread, more than sockets buffer, while 60 MiB pass.
-    let ahead = 1500;
-    client.link.send(&line.repeat(ahead)).unwrap();
-    for _ in 0..600 {
-        client.link.send(&line.repeat(100)).unwrap();
-        for _ in 0..100 {
-            client.expect(214);
-        }
-    }
-    let grown = server.resident().saturating_sub(before);
-    assert!(grown < 24 << 20, "{grown} octets more");
-    for _ in 0..ahead {
-        client.expect(214);
-    }
-    client.ok("NOOP", 200);
-}
-
-#[test]
-fn pipelined_commands_leave_the_core_to_others() {
-    let (server, _) = server("pipelined", &[]);
-    let mut client = login(&server, Port::Explicit);
-    let listening = b"EPSV\n".repeat(3000);
-    let mut slowest = Duration::ZERO;
-    for _ in 0..10 {
-        client.link.send(&listening).unwrap();
-        slowest = slowest.max(time_to_greeting(&server));
-        for _ in 0..3000 {
-            client.expect(229);
-        }
-    }
-    assert!(slowest < Duration::from_millis(500), "{slowest:?}");
-}
-
-#[test]
 fn client_that_leaves_before_150_leaves_no_file() {
     let (server, home) = server("left", &[]);
     for number in 0..50 {

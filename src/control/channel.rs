@@ -247,3 +247,30 @@ impl Channel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn queue_for_a_client_always_behind_stays_small() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        socket2::SockRef::from(&ours)
+            .set_send_buffer_size(4096)
+            .unwrap();
+        let mut channel = Channel::new(Socket::new(ours.into()));
+        let mut read = [0; 1024];
+        for _ in 0..10_000 {
+            channel.queue(&[b'x'; 1024]).unwrap();
+            channel.flush().unwrap();
+            if channel.is_congested() {
+                theirs.read_exact(&mut read).unwrap();
+            }
+            assert!(channel.outgoing.capacity() <= 8 * OUTGOING_OCTETS_MAX);
+        }
+        assert!(channel.has_outgoing(), "the client is behind");
+    }
+}

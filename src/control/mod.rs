@@ -10,11 +10,9 @@ mod channel;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,7 +24,7 @@ use crate::admission::Admission;
 use crate::auth::{Authenticator, Permissions};
 use crate::proto::session::{self, ChannelKind, Session};
 use crate::proto::{Event, FileError, LoginVerdict, Transfer, TransferReady};
-use crate::rt::{self, Alarm, Mailbox, Socket};
+use crate::rt::{self, Alarm, Mailbox, Readiness, Socket};
 use crate::{data, tls, vfs};
 
 use actions::Login;
@@ -125,8 +123,6 @@ enum Wake {
     Letter(Letter),
     Deadline,
 }
-
-type Readiness = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 
 struct Connection {
     core: Rc<Core>,

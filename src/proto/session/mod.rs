@@ -283,8 +283,7 @@ impl Session {
             }
             Waiting::TlsUp | Waiting::TlsDown(_) | Waiting::Opening(_) => self.close(),
             _ if self.life == Life::Open => self.life = Life::Ending,
-            // Nobody is there to be told that the server ends.
-            _ => self.close(),
+            _ => {}
         }
     }
 
