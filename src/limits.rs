@@ -94,6 +94,10 @@ pub const OPEN_TRIES_MAX: usize = 16;
 
 /// A certificate that expires within this time is warned of.
 pub const CERTIFICATE_EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Actions of one session before other work of its core gets its turn.
+pub const ACTIONS_PER_TURN: usize = 64;
+/// Reads on a data connection after a download's end, of a client that should only close.
+pub const DRAIN_READS_MAX: usize = 64;
 /// Descriptors kept for other things than control connections: rings, listeners, logs, files.
 pub const DESCRIPTORS_KEPT: usize = 256;
 

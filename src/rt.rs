@@ -211,6 +211,11 @@ impl Socket {
         socket::shut_down(self);
     }
 
+    /// Throws away what is still to be sent, with a reset, once the socket is closed.
+    pub fn reset_on_close(&self) {
+        socket::reset_on_close(self);
+    }
+
     /// Sends FIN.
     ///
     /// # Errors
@@ -392,34 +397,69 @@ fn keep(kept: &mut Vec<Vec<u8>>, buffer: Vec<u8>) {
 
 /// Letters to one task from others on its core. Small while empty.
 #[derive(Debug)]
-pub struct Mailbox<T>(RefCell<(VecDeque<T>, Option<Waker>)>);
+pub struct Mailbox<T>(RefCell<Letters<T>>);
+
+#[derive(Debug)]
+struct Letters<T> {
+    queue: VecDeque<T>,
+    reader: Option<Waker>,
+    closed: bool,
+}
 
 impl<T> Mailbox<T> {
     /// An empty one.
     #[must_use]
     pub fn new() -> Rc<Self> {
-        Rc::new(Self(RefCell::new((VecDeque::new(), None))))
+        Rc::new(Self(RefCell::new(Letters {
+            queue: VecDeque::new(),
+            reader: None,
+            closed: false,
+        })))
     }
 
-    /// Leaves a letter and wakes the reader.
-    pub fn post(&self, letter: T) {
-        let mut inner = self.0.borrow_mut();
-        inner.0.push_back(letter);
-        if let Some(waker) = inner.1.take() {
-            waker.wake();
+    /// Leaves a letter and wakes the reader. Returns the letter when nobody will read it.
+    pub fn post(&self, letter: T) -> Option<T> {
+        let mut letters = self.0.borrow_mut();
+        if letters.closed {
+            return Some(letter);
         }
+        letters.queue.push_back(letter);
+        if let Some(reader) = letters.reader.take() {
+            reader.wake();
+        }
+        None
     }
 
     /// Takes the oldest letter, or waits for one. One reader only.
     pub fn poll_take(&self, cx: &mut Context<'_>) -> Poll<T> {
-        let mut inner = self.0.borrow_mut();
-        if let Some(letter) = inner.0.pop_front() {
-            if inner.0.is_empty() {
-                inner.0.shrink_to(0);
+        let mut letters = self.0.borrow_mut();
+        if let Some(letter) = letters.queue.pop_front() {
+            if letters.queue.is_empty() {
+                letters.queue.shrink_to(0);
             }
             return Poll::Ready(letter);
         }
-        inner.1 = Some(cx.waker().clone());
+        letters.reader = Some(cx.waker().clone());
         Poll::Pending
+    }
+
+    /// Takes no more letters; returns those that nobody has read.
+    pub fn close(&self) -> VecDeque<T> {
+        let mut letters = self.0.borrow_mut();
+        letters.closed = true;
+        std::mem::take(&mut letters.queue)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_mailbox_gives_letters_back() {
+        let mailbox = Mailbox::new();
+        assert_eq!(mailbox.post(1), None);
+        assert_eq!(mailbox.close(), [1]);
+        assert_eq!(mailbox.post(2), Some(2));
     }
 }

@@ -15,7 +15,7 @@ use crate::proto::{
 };
 use crate::rt;
 use crate::tls::Role;
-use crate::{data, vfs};
+use crate::{data, limits, vfs};
 
 /// A user who is logged in.
 pub(super) struct Login {
@@ -49,12 +49,23 @@ pub(super) fn verb(kind: &TransferKind) -> &'static str {
 }
 
 impl Connection {
-    /// Performs every action that the session has ready.
-    pub(super) fn act(&mut self) -> io::Result<()> {
-        while let Some(action) = self.session.poll_action() {
-            self.perform(action)?;
+    /// Performs what the session has ready, as much as one turn may take. Commands of a client that
+    /// does not read its replies wait: the replies must not pile up. Returns whether more may be
+    /// ready.
+    pub(super) fn act(&mut self) -> io::Result<bool> {
+        for _ in 0..limits::ACTIONS_PER_TURN {
+            let congested = self.channel.is_congested();
+            let action = if congested {
+                self.session.poll_due_action()
+            } else {
+                self.session.poll_action()
+            };
+            match action {
+                Some(action) => self.perform(action)?,
+                None => return Ok(congested),
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn perform(&mut self, action: Action) -> io::Result<()> {
@@ -72,9 +83,10 @@ impl Connection {
             Action::Logout => self.login = None,
             Action::File(request) => self.request(request),
             Action::SetupPassive => {
+                // First, because its port may be the only one left.
                 self.setup = None;
-                let listener =
-                    data::Listener::bind(self.local.ip(), &self.core.settings.data.passive_ports);
+                let ports = &self.core.settings.data.passive_ports;
+                let listener = data::Listener::bind(self.local, ports);
                 let event = listener.map(|listener| {
                     let address = listener.address();
                     self.setup = Some(data::Setup::Passive(listener));
@@ -176,7 +188,9 @@ impl Connection {
                 Some(root) => open(&root, opening).await,
                 None => Err(FileError::Denied),
             };
-            mailbox.post(Letter::Opened(result));
+            if let Some(Letter::Opened(Ok((opened, _)))) = mailbox.post(Letter::Opened(result)) {
+                give_up(opened).await;
+            }
         });
     }
 
@@ -278,6 +292,14 @@ impl Core {
                 None
             }
         }
+    }
+}
+
+/// Takes back what was opened for a transfer that will not run: the client left meanwhile. A file
+/// made for it would be empty and only mislead.
+pub(super) async fn give_up(opened: data::Opened) {
+    if let data::Opened::Upload(upload) = opened {
+        upload.undo().run(false).await;
     }
 }
 

@@ -214,7 +214,10 @@ impl Channel {
         {
             match self.socket.send_now(rest) {
                 Ok(count) => self.sent += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.forget_sent();
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -224,6 +227,16 @@ impl Channel {
         self.outgoing = Vec::new();
         self.sent = 0;
         Ok(())
+    }
+
+    /// Frees what has left, once it is worth it: with a client that is always a little behind, the
+    /// queue never runs empty.
+    fn forget_sent(&mut self) {
+        if self.sent > OUTGOING_OCTETS_MAX {
+            self.outgoing.drain(..self.sent);
+            self.outgoing.shrink_to(2 * OUTGOING_OCTETS_MAX);
+            self.sent = 0;
+        }
     }
 
     /// The TLS version and cipher suite in force, for the log.

@@ -202,9 +202,13 @@ impl Connection {
             let acted = self.act();
             // Whatever went wrong, what is queued (an alert, a last reply) should leave.
             self.channel.flush()?;
-            acted?;
+            let more = acted?;
             if self.closing.is_some() && !self.channel.has_outgoing() {
                 return Ok(());
+            }
+            if more && !self.channel.is_congested() {
+                rt::yield_to_ring().await;
+                continue;
             }
             let deadline = self.deadline();
             let wake = std::future::poll_fn(|cx| self.poll_wake(cx, &mut alarm, deadline));
@@ -360,7 +364,20 @@ impl Connection {
         self.setup = None;
         if let Some(running) = self.running.take() {
             running.abort();
-            while !matches!(self.take_letter().await, Letter::Ended(_)) {}
+            let outcome = loop {
+                if let Letter::Ended(outcome) = self.take_letter().await {
+                    break outcome;
+                }
+            };
+            self.log_transfer(&outcome);
+        }
+        let left = self.mailbox.close();
+        let opened = left.into_iter().filter_map(|letter| match letter {
+            Letter::Opened(Ok((opened, _))) => Some(opened),
+            _ => None,
+        });
+        for opened in opened.chain(self.opened.take()) {
+            actions::give_up(opened).await;
         }
         self.core.connections.borrow_mut().remove(&self.number);
         let socket = self.channel.socket().clone();

@@ -166,6 +166,7 @@ pub struct Outcome {
 pub async fn run(job: Job) -> Outcome {
     let began = rt::now();
     let handle = Rc::clone(&job.handle);
+    let sends = !matches!(job.opened, Opened::Upload(_));
     let mut outcome = Outcome {
         end: TransferEnd::Complete,
         octets: 0,
@@ -182,7 +183,14 @@ pub async fn run(job: Job) -> Outcome {
     };
     outcome.octets = handle.octets();
     outcome.time = elapsed(began);
-    handle.socket.borrow_mut().take();
+    let socket = handle.socket.borrow_mut().take();
+    // Nobody wants the rest any more, or reads it: the kernel would keep megabytes of it for minutes.
+    if sends
+        && matches!(outcome.end, TransferEnd::Aborted | TransferEnd::Stalled)
+        && let Some(socket) = socket
+    {
+        socket.reset_on_close();
+    }
     outcome
 }
 

@@ -236,7 +236,9 @@ async fn drain(
     let mut patience = limits::DRAIN_ACKNOWLEDGED_WAIT;
     let wait = async {
         let mut octets = [0; 2048];
-        loop {
+        // Bounded: a client that sends and sends instead of closing is cut off. It must neither keep
+        // the core busy for as long as it likes nor have all of it remembered.
+        for _ in 0..limits::DRAIN_READS_MAX {
             match socket.receive_now(&mut octets) {
                 Ok(0) => return Ok(()),
                 Ok(count) => {
@@ -260,6 +262,7 @@ async fn drain(
                 Err(error) => return Err(error),
             }
         }
+        Ok(())
     };
     let waited = rt::within(link.settings.drain_time_max, socket, wait).await;
     // A poll may still be in flight; it holds the descriptor.

@@ -283,7 +283,8 @@ impl Session {
             }
             Waiting::TlsUp | Waiting::TlsDown(_) | Waiting::Opening(_) => self.close(),
             _ if self.life == Life::Open => self.life = Life::Ending,
-            _ => {}
+            // Nobody is there to be told that the server ends.
+            _ => self.close(),
         }
     }
 
@@ -316,6 +317,12 @@ impl Session {
         if self.actions.is_empty() {
             self.advance();
         }
+        self.poll_due_action()
+    }
+
+    /// The next action that is due already. No further command runs: for a client that does not
+    /// read its replies.
+    pub fn poll_due_action(&mut self) -> Option<Action> {
         let action = self.actions.pop_front();
         if self.actions.is_empty() && self.actions.capacity() > 0 {
             // An idle session keeps no buffer.
