@@ -51,6 +51,9 @@ pub const LISTING_CHUNK_OCTETS: usize = 64 * 1024;
 pub const BLOCKING_THREADS_MAX: usize = 16;
 /// Ports tried at random before a passive port range is searched in order.
 pub const PASSIVE_PORT_TRIES_RANDOM: usize = 16;
+/// Ports tried in order after that before the client is told that there is none; each costs a few
+/// microseconds, during which the core does nothing else.
+pub const PASSIVE_PORT_TRIES_MAX: usize = 1024;
 /// How long a verified credential is remembered.
 pub const CREDENTIAL_REMEMBERED: Duration = Duration::from_secs(300);
 /// Verified credentials remembered, whole process.

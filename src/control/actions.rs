@@ -13,7 +13,7 @@ use crate::proto::{
     Action, Event, FileError, FileReply, FileRequest, LoginVerdict, Secret, Transfer, TransferEnd,
     TransferKind, TransferReady,
 };
-use crate::rt;
+use crate::rt::{self, Duty};
 use crate::tls::Role;
 use crate::{data, limits, vfs};
 
@@ -121,7 +121,8 @@ impl Connection {
     fn check_login(&mut self, user: &[u8], password: &Secret) {
         let check = self.core.authenticator.check(user, password, rt::now());
         let core = Rc::clone(&self.core);
-        let mailbox = Rc::clone(&self.mailbox);
+        let unavailable = Letter::LoggedIn(Err(LoginVerdict::Unavailable));
+        let duty = Duty::new(&self.mailbox, unavailable);
         rt::spawn(async move {
             let verdict = match check {
                 Check::Known(verdict) => Ok(verdict),
@@ -131,7 +132,7 @@ impl Connection {
                 }
                 Check::Wait(waiting) => waiting.verdict().await,
             };
-            mailbox.post(Letter::LoggedIn(match verdict {
+            duty.done(Letter::LoggedIn(match verdict {
                 Ok(Some(account)) => core.admit(account).await,
                 Ok(None) => Err(LoginVerdict::Refused),
                 Err(CheckFailed) => Err(LoginVerdict::Unavailable),
@@ -167,10 +168,11 @@ impl Connection {
                 .handle_event(Event::FileDone(denied), rt::now());
             return;
         };
-        let mailbox = Rc::clone(&self.mailbox);
+        let failed = Letter::Event(Event::FileDone(Err(FileError::Local)));
+        let duty = Duty::new(&self.mailbox, failed);
         rt::spawn(async move {
             let result = root.perform(&request).await;
-            mailbox.post(Letter::Event(Event::FileDone(result)));
+            duty.done(Letter::Event(Event::FileDone(result)));
         });
     }
 
@@ -180,7 +182,7 @@ impl Connection {
 
     fn open_transfer(&mut self, transfer: Transfer) {
         let root = self.root();
-        let mailbox = Rc::clone(&self.mailbox);
+        let duty = Duty::new(&self.mailbox, Letter::Opened(Err(FileError::Local)));
         let opening = transfer.clone();
         self.transfer = Some(transfer);
         rt::spawn(async move {
@@ -188,7 +190,7 @@ impl Connection {
                 Some(root) => open(&root, opening).await,
                 None => Err(FileError::Denied),
             };
-            if let Some(Letter::Opened(Ok((opened, _)))) = mailbox.post(Letter::Opened(result)) {
+            if let Some(Letter::Opened(Ok((opened, _)))) = duty.done(Letter::Opened(result)) {
                 give_up(opened).await;
             }
         });
@@ -239,10 +241,11 @@ impl Connection {
             handle: Rc::clone(&handle),
         };
         self.running = Some(handle);
-        let mailbox = Rc::clone(&self.mailbox);
+        let failed = data::Outcome::new(TransferEnd::File(FileError::Local));
+        let duty = Duty::new(&self.mailbox, Letter::Ended(failed));
         rt::spawn(async move {
             let outcome = data::run(job).await;
-            mailbox.post(Letter::Ended(outcome));
+            duty.done(Letter::Ended(outcome));
         });
     }
 }

@@ -33,7 +33,9 @@ impl Listener {
         let count = last.saturating_sub(first) + 1;
         let start = random() % count;
         let random_tries = (0..limits::PASSIVE_PORT_TRIES_RANDOM).map(|_| random() % count);
-        let in_order = (0..count).map(|step| (start + step) % count);
+        let in_order = (0..count)
+            .take(limits::PASSIVE_PORT_TRIES_MAX)
+            .map(|step| (start + step) % count);
         for step in random_tries.chain(in_order) {
             let port = u16::try_from(first + step).unwrap_or(u16::MAX);
             let address = on_port(local, port);

@@ -162,18 +162,26 @@ pub struct Outcome {
     pub tls: Option<tls::Summary>,
 }
 
+impl Outcome {
+    /// An end before anything was moved.
+    #[must_use]
+    pub fn new(end: TransferEnd) -> Self {
+        Self {
+            end,
+            octets: 0,
+            time: Duration::ZERO,
+            route: "",
+            tls: None,
+        }
+    }
+}
+
 /// Runs a transfer to its end. The data connection is closed when this returns.
 pub async fn run(job: Job) -> Outcome {
     let began = rt::now();
     let handle = Rc::clone(&job.handle);
     let sends = !matches!(job.opened, Opened::Upload(_));
-    let mut outcome = Outcome {
-        end: TransferEnd::Complete,
-        octets: 0,
-        time: Duration::ZERO,
-        route: "",
-        tls: None,
-    };
+    let mut outcome = Outcome::new(TransferEnd::Complete);
     let result = transfer(job, &mut outcome).await;
     // An abort shuts the socket down under the transfer: whatever error that gave, it was ABOR.
     outcome.end = match (handle.check(), result) {

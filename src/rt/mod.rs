@@ -4,8 +4,9 @@
 //! is ended by shutting that socket down ([`within`], [`Socket::shut_down`]), never by dropping a
 //! future that owns data.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
+mod buffers;
+mod mailbox;
+
 use std::ffi::CString;
 use std::future::Future;
 use std::io;
@@ -14,11 +15,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::OnceLock;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::limits;
 use crate::sys::{ring, socket};
+
+pub use buffers::{BUFFER_OCTETS, give_buffer, give_vector, take_buffer, take_vector};
+pub use mailbox::{Duty, Mailbox};
 
 pub use crate::sys::ring::{Buffered, READABLE, SharedFd, Span, WRITABLE};
 pub use tokio_uring::spawn;
@@ -358,117 +362,5 @@ impl File {
 impl AsFd for File {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-/// Octets of a chunk buffer: a chunk sealed into full records, and room for a cut record.
-pub const BUFFER_OCTETS: usize = limits::TRANSFER_CHUNK_OCTETS + 32 * 1024;
-
-thread_local! {
-    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-    static VECTORS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// A chunk buffer of this core, [`BUFFER_OCTETS`] long, with whatever it held before.
-#[must_use]
-pub fn take_buffer() -> Vec<u8> {
-    let kept = BUFFERS.with_borrow_mut(Vec::pop);
-    kept.unwrap_or_else(|| vec![0; BUFFER_OCTETS])
-}
-
-/// Gives a chunk buffer back for the next transfer; one of another length is freed.
-pub fn give_buffer(buffer: Vec<u8>) {
-    if buffer.len() == BUFFER_OCTETS {
-        BUFFERS.with_borrow_mut(|kept| keep(kept, buffer));
-    }
-}
-
-/// An empty vector of this core that has, or soon gets, the capacity of a chunk.
-#[must_use]
-pub fn take_vector() -> Vec<u8> {
-    VECTORS.with_borrow_mut(Vec::pop).unwrap_or_default()
-}
-
-/// Gives a vector back for the next transfer.
-pub fn give_vector(mut vector: Vec<u8>) {
-    if vector.capacity() >= limits::TRANSFER_CHUNK_OCTETS && vector.capacity() <= 2 * BUFFER_OCTETS
-    {
-        vector.clear();
-        VECTORS.with_borrow_mut(|kept| keep(kept, vector));
-    }
-}
-
-fn keep(kept: &mut Vec<Vec<u8>>, buffer: Vec<u8>) {
-    if kept.len() < limits::TRANSFER_BUFFERS_KEPT_MAX {
-        kept.push(buffer);
-    }
-}
-
-/// Letters to one task from others on its core. Small while empty.
-#[derive(Debug)]
-pub struct Mailbox<T>(RefCell<Letters<T>>);
-
-#[derive(Debug)]
-struct Letters<T> {
-    queue: VecDeque<T>,
-    reader: Option<Waker>,
-    closed: bool,
-}
-
-impl<T> Mailbox<T> {
-    /// An empty one.
-    #[must_use]
-    pub fn new() -> Rc<Self> {
-        Rc::new(Self(RefCell::new(Letters {
-            queue: VecDeque::new(),
-            reader: None,
-            closed: false,
-        })))
-    }
-
-    /// Leaves a letter and wakes the reader. Returns the letter when nobody will read it.
-    pub fn post(&self, letter: T) -> Option<T> {
-        let mut letters = self.0.borrow_mut();
-        if letters.closed {
-            return Some(letter);
-        }
-        letters.queue.push_back(letter);
-        if let Some(reader) = letters.reader.take() {
-            reader.wake();
-        }
-        None
-    }
-
-    /// Takes the oldest letter, or waits for one. One reader only.
-    pub fn poll_take(&self, cx: &mut Context<'_>) -> Poll<T> {
-        let mut letters = self.0.borrow_mut();
-        if let Some(letter) = letters.queue.pop_front() {
-            if letters.queue.is_empty() {
-                letters.queue.shrink_to(0);
-            }
-            return Poll::Ready(letter);
-        }
-        letters.reader = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    /// Takes no more letters; returns those that nobody has read.
-    pub fn close(&self) -> VecDeque<T> {
-        let mut letters = self.0.borrow_mut();
-        letters.closed = true;
-        std::mem::take(&mut letters.queue)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_closed_mailbox_gives_letters_back() {
-        let mailbox = Mailbox::new();
-        assert_eq!(mailbox.post(1), None);
-        assert_eq!(mailbox.close(), [1]);
-        assert_eq!(mailbox.post(2), Some(2));
     }
 }
