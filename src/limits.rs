@@ -51,6 +51,9 @@ pub const LISTING_CHUNK_OCTETS: usize = 64 * 1024;
 pub const BLOCKING_THREADS_MAX: usize = 16;
 /// Ports tried at random before a passive port range is searched in order.
 pub const PASSIVE_PORT_TRIES_RANDOM: usize = 16;
+/// Ports tried in order after that before the client is told that there is none; each costs a few
+/// microseconds, during which the core does nothing else.
+pub const PASSIVE_PORT_TRIES_MAX: usize = 1024;
 /// How long a verified credential is remembered.
 pub const CREDENTIAL_REMEMBERED: Duration = Duration::from_secs(300);
 /// Verified credentials remembered, whole process.
@@ -94,6 +97,10 @@ pub const OPEN_TRIES_MAX: usize = 16;
 
 /// A certificate that expires within this time is warned of.
 pub const CERTIFICATE_EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Actions of one session before other work of its core gets its turn.
+pub const ACTIONS_PER_TURN: usize = 64;
+/// Reads on a data connection after a download's end, of a client that should only close.
+pub const DRAIN_READS_MAX: usize = 64;
 /// Descriptors kept for other things than control connections: rings, listeners, logs, files.
 pub const DESCRIPTORS_KEPT: usize = 256;
 

@@ -13,9 +13,9 @@ use crate::proto::{
     Action, Event, FileError, FileReply, FileRequest, LoginVerdict, Secret, Transfer, TransferEnd,
     TransferKind, TransferReady,
 };
-use crate::rt;
+use crate::rt::{self, Duty};
 use crate::tls::Role;
-use crate::{data, vfs};
+use crate::{data, limits, vfs};
 
 /// A user who is logged in.
 pub(super) struct Login {
@@ -49,12 +49,23 @@ pub(super) fn verb(kind: &TransferKind) -> &'static str {
 }
 
 impl Connection {
-    /// Performs every action that the session has ready.
-    pub(super) fn act(&mut self) -> io::Result<()> {
-        while let Some(action) = self.session.poll_action() {
-            self.perform(action)?;
+    /// Performs what the session has ready, as much as one turn may take. Commands of a client that
+    /// does not read its replies wait: the replies must not pile up. Returns whether more may be
+    /// ready.
+    pub(super) fn act(&mut self) -> io::Result<bool> {
+        for _ in 0..limits::ACTIONS_PER_TURN {
+            let congested = self.channel.is_congested();
+            let action = if congested {
+                self.session.poll_due_action()
+            } else {
+                self.session.poll_action()
+            };
+            match action {
+                Some(action) => self.perform(action)?,
+                None => return Ok(congested),
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn perform(&mut self, action: Action) -> io::Result<()> {
@@ -72,9 +83,10 @@ impl Connection {
             Action::Logout => self.login = None,
             Action::File(request) => self.request(request),
             Action::SetupPassive => {
+                // First, because its port may be the only one left.
                 self.setup = None;
-                let listener =
-                    data::Listener::bind(self.local.ip(), &self.core.settings.data.passive_ports);
+                let ports = &self.core.settings.data.passive_ports;
+                let listener = data::Listener::bind(self.local, ports);
                 let event = listener.map(|listener| {
                     let address = listener.address();
                     self.setup = Some(data::Setup::Passive(listener));
@@ -109,7 +121,8 @@ impl Connection {
     fn check_login(&mut self, user: &[u8], password: &Secret) {
         let check = self.core.authenticator.check(user, password, rt::now());
         let core = Rc::clone(&self.core);
-        let mailbox = Rc::clone(&self.mailbox);
+        let unavailable = Letter::LoggedIn(Err(LoginVerdict::Unavailable));
+        let duty = Duty::new(&self.mailbox, unavailable);
         rt::spawn(async move {
             let verdict = match check {
                 Check::Known(verdict) => Ok(verdict),
@@ -119,7 +132,7 @@ impl Connection {
                 }
                 Check::Wait(waiting) => waiting.verdict().await,
             };
-            mailbox.post(Letter::LoggedIn(match verdict {
+            duty.done(Letter::LoggedIn(match verdict {
                 Ok(Some(account)) => core.admit(account).await,
                 Ok(None) => Err(LoginVerdict::Refused),
                 Err(CheckFailed) => Err(LoginVerdict::Unavailable),
@@ -155,10 +168,11 @@ impl Connection {
                 .handle_event(Event::FileDone(denied), rt::now());
             return;
         };
-        let mailbox = Rc::clone(&self.mailbox);
+        let failed = Letter::Event(Event::FileDone(Err(FileError::Local)));
+        let duty = Duty::new(&self.mailbox, failed);
         rt::spawn(async move {
             let result = root.perform(&request).await;
-            mailbox.post(Letter::Event(Event::FileDone(result)));
+            duty.done(Letter::Event(Event::FileDone(result)));
         });
     }
 
@@ -168,7 +182,7 @@ impl Connection {
 
     fn open_transfer(&mut self, transfer: Transfer) {
         let root = self.root();
-        let mailbox = Rc::clone(&self.mailbox);
+        let duty = Duty::new(&self.mailbox, Letter::Opened(Err(FileError::Local)));
         let opening = transfer.clone();
         self.transfer = Some(transfer);
         rt::spawn(async move {
@@ -176,7 +190,9 @@ impl Connection {
                 Some(root) => open(&root, opening).await,
                 None => Err(FileError::Denied),
             };
-            mailbox.post(Letter::Opened(result));
+            if let Some(Letter::Opened(Ok((opened, _)))) = duty.done(Letter::Opened(result)) {
+                give_up(opened).await;
+            }
         });
     }
 
@@ -225,10 +241,11 @@ impl Connection {
             handle: Rc::clone(&handle),
         };
         self.running = Some(handle);
-        let mailbox = Rc::clone(&self.mailbox);
+        let failed = data::Outcome::new(TransferEnd::File(FileError::Local));
+        let duty = Duty::new(&self.mailbox, Letter::Ended(failed));
         rt::spawn(async move {
             let outcome = data::run(job).await;
-            mailbox.post(Letter::Ended(outcome));
+            duty.done(Letter::Ended(outcome));
         });
     }
 }
@@ -278,6 +295,14 @@ impl Core {
                 None
             }
         }
+    }
+}
+
+/// Takes back what was opened for a transfer that will not run: the client left meanwhile. A file
+/// made for it would be empty and only mislead.
+pub(super) async fn give_up(opened: data::Opened) {
+    if let data::Opened::Upload(upload) = opened {
+        upload.undo().run(false).await;
     }
 }
 

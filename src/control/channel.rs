@@ -214,7 +214,10 @@ impl Channel {
         {
             match self.socket.send_now(rest) {
                 Ok(count) => self.sent += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.forget_sent();
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -226,11 +229,48 @@ impl Channel {
         Ok(())
     }
 
+    /// Frees what has left, once it is worth it: with a client that is always a little behind, the
+    /// queue never runs empty.
+    fn forget_sent(&mut self) {
+        if self.sent > OUTGOING_OCTETS_MAX {
+            self.outgoing.drain(..self.sent);
+            self.outgoing.shrink_to(2 * OUTGOING_OCTETS_MAX);
+            self.sent = 0;
+        }
+    }
+
     /// The TLS version and cipher suite in force, for the log.
     pub(super) fn summary(&self) -> Option<tls::Summary> {
         match &self.layer {
             Layer::Protected(engine) => Some(engine.summary()),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn queue_for_a_client_always_behind_stays_small() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        socket2::SockRef::from(&ours)
+            .set_send_buffer_size(4096)
+            .unwrap();
+        let mut channel = Channel::new(Socket::new(ours.into()));
+        let mut read = [0; 1024];
+        for _ in 0..10_000 {
+            channel.queue(&[b'x'; 1024]).unwrap();
+            channel.flush().unwrap();
+            if channel.is_congested() {
+                theirs.read_exact(&mut read).unwrap();
+            }
+            assert!(channel.outgoing.capacity() <= 8 * OUTGOING_OCTETS_MAX);
+        }
+        assert!(channel.has_outgoing(), "the client is behind");
     }
 }

@@ -10,11 +10,9 @@ mod channel;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,7 +24,7 @@ use crate::admission::Admission;
 use crate::auth::{Authenticator, Permissions};
 use crate::proto::session::{self, ChannelKind, Session};
 use crate::proto::{Event, FileError, LoginVerdict, Transfer, TransferReady};
-use crate::rt::{self, Alarm, Mailbox, Socket};
+use crate::rt::{self, Alarm, Mailbox, Readiness, Socket};
 use crate::{data, tls, vfs};
 
 use actions::Login;
@@ -126,8 +124,6 @@ enum Wake {
     Deadline,
 }
 
-type Readiness = Pin<Box<dyn Future<Output = io::Result<()>>>>;
-
 struct Connection {
     core: Rc<Core>,
     channel: Channel,
@@ -202,9 +198,13 @@ impl Connection {
             let acted = self.act();
             // Whatever went wrong, what is queued (an alert, a last reply) should leave.
             self.channel.flush()?;
-            acted?;
+            let more = acted?;
             if self.closing.is_some() && !self.channel.has_outgoing() {
                 return Ok(());
+            }
+            if more && !self.channel.is_congested() {
+                rt::yield_to_ring().await;
+                continue;
             }
             let deadline = self.deadline();
             let wake = std::future::poll_fn(|cx| self.poll_wake(cx, &mut alarm, deadline));
@@ -360,7 +360,20 @@ impl Connection {
         self.setup = None;
         if let Some(running) = self.running.take() {
             running.abort();
-            while !matches!(self.take_letter().await, Letter::Ended(_)) {}
+            let outcome = loop {
+                if let Letter::Ended(outcome) = self.take_letter().await {
+                    break outcome;
+                }
+            };
+            self.log_transfer(&outcome);
+        }
+        let left = self.mailbox.close();
+        let opened = left.into_iter().filter_map(|letter| match letter {
+            Letter::Opened(Ok((opened, _))) => Some(opened),
+            _ => None,
+        });
+        for opened in opened.chain(self.opened.take()) {
+            actions::give_up(opened).await;
         }
         self.core.connections.borrow_mut().remove(&self.number);
         let socket = self.channel.socket().clone();

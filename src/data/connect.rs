@@ -24,24 +24,27 @@ pub struct Listener {
 
 impl Listener {
     /// Listens on a port of the range, chosen at random (RFC 2577 §8), on the control connection's
-    /// local address.
+    /// local address; its port does not matter.
     ///
     /// # Errors
     /// [`SetupError`]: all ports are taken, or the system has no socket for us.
-    pub fn bind(local: IpAddr, ports: &RangeInclusive<u16>) -> Result<Self, SetupError> {
+    pub fn bind(local: SocketAddr, ports: &RangeInclusive<u16>) -> Result<Self, SetupError> {
         let (first, last) = (u32::from(*ports.start()), u32::from(*ports.end()));
         let count = last.saturating_sub(first) + 1;
         let start = random() % count;
         let random_tries = (0..limits::PASSIVE_PORT_TRIES_RANDOM).map(|_| random() % count);
-        let in_order = (0..count).map(|step| (start + step) % count);
+        let in_order = (0..count)
+            .take(limits::PASSIVE_PORT_TRIES_MAX)
+            .map(|step| (start + step) % count);
         for step in random_tries.chain(in_order) {
             let port = u16::try_from(first + step).unwrap_or(u16::MAX);
-            match socket::listen(SocketAddr::new(local, port), BACKLOG, false) {
+            let address = on_port(local, port);
+            match socket::listen(address, BACKLOG, false) {
                 Ok(fd) => {
                     socket::tune_data(&fd);
                     return Ok(Self {
                         socket: Socket::new(fd),
-                        address: SocketAddr::new(local, port),
+                        address,
                     });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
@@ -87,7 +90,8 @@ pub(super) async fn connect(
 ) -> Result<Socket, TransferEnd> {
     let socket = match setup {
         Setup::Passive(listener) => accept(&listener, peer.ip(), link).await?,
-        Setup::Active(target) => call(local, target, link).await?,
+        // The address is the peer's, and so is the link that a link-local one belongs to.
+        Setup::Active(target) => call(local, on_port(peer, target.port()), link).await?,
     };
     link.handle.watch(&socket)?;
     Ok(socket)
@@ -124,14 +128,14 @@ async fn accept(listener: &Listener, peer: IpAddr, link: &Link) -> Result<Socket
 async fn call(local: SocketAddr, target: SocketAddr, link: &Link) -> Result<Socket, TransferEnd> {
     let standard = local.port().saturating_sub(1);
     if link.settings.active_source_standard && standard != 0 {
-        match call_from(SocketAddr::new(local.ip(), standard), target, link).await {
+        match call_from(on_port(local, standard), target, link).await {
             // The pair of addresses is in use still, or the port is not for us: any port will do.
             Err(CallError::Source) => {}
             Err(CallError::Target) => return Err(TransferEnd::NotConnected),
             Ok(socket) => return Ok(socket),
         }
     }
-    call_from(SocketAddr::new(local.ip(), 0), target, link)
+    call_from(on_port(local, 0), target, link)
         .await
         .map_err(|_| TransferEnd::NotConnected)
 }
@@ -146,11 +150,6 @@ async fn call_from(
     target: SocketAddr,
     link: &Link,
 ) -> Result<Socket, CallError> {
-    let target = if source.is_ipv6() && target.is_ipv4() {
-        mapped(target)
-    } else {
-        target
-    };
     let started = socket::start_connect(source, target).map_err(|error| {
         debug!(%error, %source, %target, "active data connection not started");
         match error.kind() {
@@ -177,10 +176,36 @@ async fn call_from(
     }
 }
 
-/// An IPv4 address for a socket of an IPv4-mapped control connection.
-fn mapped(address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) => SocketAddr::new(IpAddr::V6(ip.to_ipv6_mapped()), address.port()),
-        IpAddr::V6(_) => address,
+/// The address with another port: as IPv4 when it is an IPv4-mapped one, which a socket for IPv6
+/// alone cannot be bound to, and with the link of a link-local one.
+fn on_port(address: SocketAddr, port: u16) -> SocketAddr {
+    match (address.ip().to_canonical(), address) {
+        (IpAddr::V6(_), mut same) => {
+            same.set_port(port);
+            same
+        }
+        (ip, _) => SocketAddr::new(ip, port),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listens_for_a_control_connection_of_any_form_of_address() {
+        let forms = ["127.0.0.1:21", "[::ffff:127.0.0.1]:21", "[::1]:21"];
+        for local in forms.map(|local| local.parse::<SocketAddr>().unwrap()) {
+            let listener = Listener::bind(local, &(40000..=49999)).expect("a free port");
+            let bound = listener.socket.local_address().expect("it is bound");
+            assert_eq!(bound, listener.address(), "{local}");
+            assert_eq!(bound.ip(), local.ip().to_canonical());
+        }
+    }
+
+    #[test]
+    fn a_link_local_address_keeps_its_link() {
+        let local: SocketAddr = "[fe80::1%7]:21".parse().unwrap();
+        assert_eq!(on_port(local, 5), "[fe80::1%7]:5".parse().unwrap());
     }
 }

@@ -162,17 +162,26 @@ pub struct Outcome {
     pub tls: Option<tls::Summary>,
 }
 
+impl Outcome {
+    /// An end before anything was moved.
+    #[must_use]
+    pub fn new(end: TransferEnd) -> Self {
+        Self {
+            end,
+            octets: 0,
+            time: Duration::ZERO,
+            route: "",
+            tls: None,
+        }
+    }
+}
+
 /// Runs a transfer to its end. The data connection is closed when this returns.
 pub async fn run(job: Job) -> Outcome {
     let began = rt::now();
     let handle = Rc::clone(&job.handle);
-    let mut outcome = Outcome {
-        end: TransferEnd::Complete,
-        octets: 0,
-        time: Duration::ZERO,
-        route: "",
-        tls: None,
-    };
+    let sends = !matches!(job.opened, Opened::Upload(_));
+    let mut outcome = Outcome::new(TransferEnd::Complete);
     let result = transfer(job, &mut outcome).await;
     // An abort shuts the socket down under the transfer: whatever error that gave, it was ABOR.
     outcome.end = match (handle.check(), result) {
@@ -182,7 +191,14 @@ pub async fn run(job: Job) -> Outcome {
     };
     outcome.octets = handle.octets();
     outcome.time = elapsed(began);
-    handle.socket.borrow_mut().take();
+    let socket = handle.socket.borrow_mut().take();
+    // Nobody wants the rest any more, or reads it: the kernel would keep megabytes of it for minutes.
+    if sends
+        && matches!(outcome.end, TransferEnd::Aborted | TransferEnd::Stalled)
+        && let Some(socket) = socket
+    {
+        socket.reset_on_close();
+    }
     outcome
 }
 

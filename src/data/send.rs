@@ -233,13 +233,18 @@ async fn drain(
     mut secured: Option<Secured>,
     link: &Link,
 ) -> Result<(), TransferEnd> {
+    let mut readiness = None;
     let mut patience = limits::DRAIN_ACKNOWLEDGED_WAIT;
     let wait = async {
         let mut octets = [0; 2048];
-        loop {
+        // A client that sends and sends instead of closing is cut off: it must neither keep the core
+        // busy for as long as it likes nor have all of it remembered.
+        let mut reads_left = limits::DRAIN_READS_MAX;
+        while reads_left > 0 {
             match socket.receive_now(&mut octets) {
                 Ok(0) => return Ok(()),
                 Ok(count) => {
+                    reads_left -= 1;
                     let received = octets.get(..count).unwrap_or_default();
                     let ended = secured
                         .as_mut()
@@ -252,7 +257,7 @@ async fn drain(
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let ready = socket.readable_within(patience).await?;
+                    let ready = socket.readable_within(patience, &mut readiness).await?;
                     if !ready && socket.all_acknowledged() {
                         return Ok(());
                     }
@@ -260,6 +265,7 @@ async fn drain(
                 Err(error) => return Err(error),
             }
         }
+        Ok(())
     };
     let waited = rt::within(link.settings.drain_time_max, socket, wait).await;
     // A poll may still be in flight; it holds the descriptor.

@@ -12,8 +12,8 @@ use rustls::unbuffered::{
 };
 use rustls::{CipherSuite, ExtractedSecrets, HandshakeKind, ProtocolVersion};
 
-use super::sessions::Scope;
-use super::{ControlTls, Role, Settings, Summary};
+use super::sessions::{Scope, SessionKey};
+use super::{ControlTls, Role, Settings, Summary, TlsError};
 use crate::limits;
 
 /// Octets of a record's header (RFC 8446 §5.1).
@@ -42,44 +42,6 @@ pub enum Progress {
     PeerClosed,
 }
 
-/// Why a TLS connection cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// The client broke the protocol, does not support what the server needs, or sent an alert.
-    #[error("TLS: {0}")]
-    Protocol(#[from] rustls::Error),
-    /// The client keeps sending fragments of one handshake message.
-    #[error(
-        "TLS: handshake message in more than {} octets of records",
-        limits::TLS_HANDSHAKE_OCTETS_HELD_MAX
-    )]
-    HandshakeOversized,
-    /// TLS 1.2 only: the keys have protected as many records as they may.
-    #[error("TLS: record limit of the cipher suite reached")]
-    KeysExhausted,
-    /// The caller's input does not start with what the last call left; a defect of the caller.
-    #[error("TLS: input left by the previous call is missing")]
-    InputLost,
-    /// The caller's buffer is shorter than [`sealed_len`].
-    #[error("TLS: records need {0} octets of buffer")]
-    OutputTooSmall(usize),
-    /// The handshake is not complete.
-    #[error("TLS: handshake not complete")]
-    NotEstablished,
-    /// The connection was closed by this side or has failed before.
-    #[error("TLS: connection closed")]
-    Closed,
-}
-
-impl From<EncryptError> for TlsError {
-    fn from(error: EncryptError) -> Self {
-        match error {
-            EncryptError::InsufficientSize(size) => Self::OutputTooSmall(size.required_size),
-            EncryptError::EncryptExhausted => Self::KeysExhausted,
-        }
-    }
-}
-
 /// This side's half of the connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sending {
@@ -105,6 +67,8 @@ pub struct Engine {
     foreign: bool,
     /// The session offered goes back to a control connection of the same client.
     rooted: bool,
+    /// Sessions issued to this data connection.
+    issued: Vec<SessionKey>,
     /// When the handshake began, the client had a ticket that it had not spent.
     ticket_unspent: bool,
     /// Octets at the front of the input that rustls has decrypted in place and keeps there,
@@ -130,6 +94,7 @@ impl Engine {
             peer_closed: false,
             foreign: false,
             rooted: false,
+            issued: Vec::new(),
             ticket_unspent: role != Role::Control && control.begin_data(),
             held: 0,
         })
@@ -186,6 +151,7 @@ impl Engine {
         let result = self.process_records(incoming, plain, outgoing);
         self.foreign |= scope.foreign();
         self.rooted |= scope.rooted();
+        self.issued.append(&mut scope.take_issued());
         let offered = scope.take_offered();
         drop(scope);
         if let Some(client) = offered
@@ -404,8 +370,13 @@ impl Engine {
     }
 
     /// Does the connection resume a session that goes back to a control connection of its client?
-    pub(super) fn proves_client(&self) -> bool {
+    pub(super) fn resumes_control(&self) -> bool {
         self.rooted && self.resumed()
+    }
+
+    /// The sessions issued to this data connection.
+    pub(super) fn issued(&self) -> &[SessionKey] {
+        &self.issued
     }
 
     /// Must the client have a session which it could have resumed? A TLS 1.2 session can be resumed

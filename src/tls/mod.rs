@@ -10,6 +10,7 @@
 //! [`Role::Download`] or [`Role::Upload`], its handshake, and [`check_resumption`].
 
 mod engine;
+mod error;
 mod identity;
 mod sessions;
 #[cfg(test)]
@@ -24,7 +25,8 @@ use rustls::version::{TLS12, TLS13};
 
 use crate::limits;
 
-pub use engine::{Engine, Progress, TlsError, sealed_len};
+pub use engine::{Engine, Progress, sealed_len};
+pub use error::TlsError;
 pub use identity::{CERTIFICATE_FILE as SELF_SIGNED_CERTIFICATE_FILE, Identity, IdentityError};
 pub use sessions::{ControlTls, SessionStore};
 
@@ -195,16 +197,24 @@ pub fn check_resumption(
     control: &ControlTls,
     engine: &Engine,
 ) -> Result<(), NotResumed> {
-    // SECURITY: a session of another control connection means somebody else's data connection
-    // reached this port, whatever the policy.
+    let verdict = judge(policy, control, engine);
+    if verdict.is_err() {
+        control.forget(engine.issued());
+    }
+    verdict
+}
+
+fn judge(policy: Resume, control: &ControlTls, engine: &Engine) -> Result<(), NotResumed> {
+    // SECURITY: a session of another client means that somebody else's data connection reached
+    // this port, whatever the policy.
     if engine.foreign() {
         return Err(NotResumed::Foreign);
     }
-    if engine.proves_client() {
+    if engine.resumes_control() {
         control.set_has_resumed();
-        return Ok(());
     }
     match policy {
+        _ if engine.resumed() => Ok(()),
         Resume::Require => Err(NotResumed::Full),
         Resume::Prefer if control.has_resumed() && engine.client_has_session() => {
             Err(NotResumed::Full)

@@ -19,7 +19,7 @@ use super::{Role, Settings};
 use crate::limits;
 
 /// TLS 1.2 session identifiers and rustls' TLS 1.3 tickets of stored sessions are 32 random octets.
-type SessionKey = [u8; 32];
+pub(super) type SessionKey = [u8; 32];
 
 const SHARDS: usize = 16;
 
@@ -38,6 +38,8 @@ struct Current {
     rooted: bool,
     /// So will sessions that are issued now.
     issues_rooted: bool,
+    /// Those that a data connection was issued.
+    issued: Vec<SessionKey>,
 }
 
 /// Marks one connection as current on this thread until it is dropped.
@@ -56,6 +58,7 @@ impl Scope {
             offered: None,
             rooted: false,
             issues_rooted: role == Role::Control || resumes_rooted,
+            issued: Vec::new(),
         };
         Self {
             previous: CURRENT.replace(Some(current)),
@@ -70,6 +73,13 @@ impl Scope {
     /// Has the client offered a session that goes back to a control connection of its own?
     pub(super) fn rooted(&self) -> bool {
         CURRENT.with_borrow(|current| current.as_ref().is_some_and(|current| current.rooted))
+    }
+
+    /// The sessions issued to a data connection since [`Scope::enter`].
+    pub(super) fn take_issued(&self) -> Vec<SessionKey> {
+        let take =
+            |current: &mut Option<Current>| Some(std::mem::take(&mut current.as_mut()?.issued));
+        CURRENT.with_borrow_mut(take).unwrap_or_default()
     }
 
     /// The client whose session the current control connection has offered.
@@ -197,6 +207,18 @@ impl ControlTls {
         self.resumed.set(true);
     }
 
+    /// Forgets sessions that were issued to a data connection which is refused.
+    ///
+    /// SECURITY: a stranger who reaches the port gets a ticket before anybody can judge him, and
+    /// must not come back with it.
+    pub(super) fn forget(&self, keys: &[SessionKey]) {
+        let client = self.client.borrow();
+        client.kept().retain(|kept| !keys.contains(&kept.key));
+        for key in keys {
+            client.store.forget(key);
+        }
+    }
+
     /// This control connection's handshake resumes a session of that client, which only the same
     /// client can (the PSK binder of TLS 1.3, the Finished of TLS 1.2).
     pub(super) fn join(&self, client: Arc<Client>) {
@@ -214,10 +236,9 @@ impl fmt::Debug for ControlTls {
 
 struct Session {
     client: Weak<Client>,
-    /// Issued on a control connection, or on a data connection that resumed such a session.
-    ///
-    /// SECURITY: a full handshake of a data connection brings a ticket too, before anybody can
-    /// judge it; resuming that one proves nothing about the control connection.
+    /// Issued on a control connection, or on a data connection that resumed such a session. Clients
+    /// that file sessions by port (Java, Perl) meet one of a full data handshake again by chance,
+    /// when the port comes round; that does not mean that they resume.
     rooted: bool,
     /// Holds the secrets of the session.
     value: Zeroizing<Vec<u8>>,
@@ -312,9 +333,12 @@ impl StoresServerSessions for SessionStore {
         if !self.enabled {
             return false;
         }
-        let found = CURRENT.with_borrow(|current| {
-            let current = current.as_ref()?;
+        let found = CURRENT.with_borrow_mut(|current| {
+            let current = current.as_mut()?;
             current.control.issued.set(true);
+            if current.role != Role::Control {
+                current.issued.push(key);
+            }
             let client = Arc::clone(&current.control.client.borrow());
             Some((client, current.issues_rooted))
         });

@@ -316,6 +316,12 @@ impl Session {
         if self.actions.is_empty() {
             self.advance();
         }
+        self.poll_due_action()
+    }
+
+    /// The next action that is due already. No further command runs: for a client that does not
+    /// read its replies.
+    pub fn poll_due_action(&mut self) -> Option<Action> {
         let action = self.actions.pop_front();
         if self.actions.is_empty() && self.actions.capacity() > 0 {
             // An idle session keeps no buffer.

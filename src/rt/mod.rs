@@ -4,21 +4,25 @@
 //! is ended by shutting that socket down ([`within`], [`Socket::shut_down`]), never by dropping a
 //! future that owns data.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
+mod buffers;
+mod mailbox;
+
 use std::ffi::CString;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::OnceLock;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::limits;
 use crate::sys::{ring, socket};
+
+pub use buffers::{BUFFER_OCTETS, give_buffer, give_vector, take_buffer, take_vector};
+pub use mailbox::{Duty, Mailbox};
 
 pub use crate::sys::ring::{Buffered, READABLE, SharedFd, Span, WRITABLE};
 pub use tokio_uring::spawn;
@@ -123,6 +127,9 @@ pub async fn within<F: Future>(
     Err(TimedOut)
 }
 
+/// A poll of a socket that is under way.
+pub type Readiness = Pin<Box<dyn Future<Output = io::Result<()>>>>;
+
 /// A socket, connected or listening; shared with the operations in flight on it.
 #[derive(Debug, Clone)]
 pub struct Socket(SharedFd);
@@ -142,16 +149,22 @@ impl Socket {
         self.ready(READABLE).await
     }
 
-    /// As [`Self::readable`], for so long at most; tells whether it is. A poll that is given up stays
-    /// in flight until the socket is shut down.
+    /// As [`Self::readable`], for so long at most; tells whether it is. The poll stays under way for
+    /// the next call, or until the socket is shut down: polls must not gather on a socket.
     ///
     /// # Errors
     /// The kernel refused to poll.
-    pub async fn readable_within(&self, limit: Duration) -> io::Result<bool> {
-        match tokio::time::timeout(limit, self.readable()).await {
-            Ok(ready) => ready.map(|()| true),
-            Err(_) => Ok(false),
-        }
+    pub async fn readable_within(
+        &self,
+        limit: Duration,
+        under_way: &mut Option<Readiness>,
+    ) -> io::Result<bool> {
+        let readiness = under_way.get_or_insert_with(|| Box::pin(self.ready(READABLE)));
+        let Ok(ready) = tokio::time::timeout(limit, readiness.as_mut()).await else {
+            return Ok(false);
+        };
+        *under_way = None;
+        ready.map(|()| true)
     }
 
     /// Whether the peer's kernel has acknowledged everything sent, FIN included.
@@ -211,6 +224,11 @@ impl Socket {
         socket::shut_down(self);
     }
 
+    /// Throws away what is still to be sent, with a reset, once the socket is closed.
+    pub fn reset_on_close(&self) {
+        socket::reset_on_close(self);
+    }
+
     /// Sends FIN.
     ///
     /// # Errors
@@ -242,8 +260,8 @@ where
 {
     type Output = io::Result<()>;
 
-    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        std::pin::Pin::new(&mut self.0)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0)
             .poll(cx)
             .map(|(result, _)| result.map(drop))
     }
@@ -252,7 +270,7 @@ where
 /// A timer that is touched only when it has to ring earlier than before: a deadline that moves on
 /// with every command costs nothing.
 #[derive(Debug, Default)]
-pub struct Alarm(Option<(Instant, std::pin::Pin<Box<tokio::time::Sleep>>)>);
+pub struct Alarm(Option<(Instant, Pin<Box<tokio::time::Sleep>>)>);
 
 impl Alarm {
     /// Ready once `deadline` has passed; never without one. One waiter only.
@@ -344,82 +362,5 @@ impl File {
 impl AsFd for File {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-/// Octets of a chunk buffer: a chunk sealed into full records, and room for a cut record.
-pub const BUFFER_OCTETS: usize = limits::TRANSFER_CHUNK_OCTETS + 32 * 1024;
-
-thread_local! {
-    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-    static VECTORS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// A chunk buffer of this core, [`BUFFER_OCTETS`] long, with whatever it held before.
-#[must_use]
-pub fn take_buffer() -> Vec<u8> {
-    let kept = BUFFERS.with_borrow_mut(Vec::pop);
-    kept.unwrap_or_else(|| vec![0; BUFFER_OCTETS])
-}
-
-/// Gives a chunk buffer back for the next transfer; one of another length is freed.
-pub fn give_buffer(buffer: Vec<u8>) {
-    if buffer.len() == BUFFER_OCTETS {
-        BUFFERS.with_borrow_mut(|kept| keep(kept, buffer));
-    }
-}
-
-/// An empty vector of this core that has, or soon gets, the capacity of a chunk.
-#[must_use]
-pub fn take_vector() -> Vec<u8> {
-    VECTORS.with_borrow_mut(Vec::pop).unwrap_or_default()
-}
-
-/// Gives a vector back for the next transfer.
-pub fn give_vector(mut vector: Vec<u8>) {
-    if vector.capacity() >= limits::TRANSFER_CHUNK_OCTETS && vector.capacity() <= 2 * BUFFER_OCTETS
-    {
-        vector.clear();
-        VECTORS.with_borrow_mut(|kept| keep(kept, vector));
-    }
-}
-
-fn keep(kept: &mut Vec<Vec<u8>>, buffer: Vec<u8>) {
-    if kept.len() < limits::TRANSFER_BUFFERS_KEPT_MAX {
-        kept.push(buffer);
-    }
-}
-
-/// Letters to one task from others on its core. Small while empty.
-#[derive(Debug)]
-pub struct Mailbox<T>(RefCell<(VecDeque<T>, Option<Waker>)>);
-
-impl<T> Mailbox<T> {
-    /// An empty one.
-    #[must_use]
-    pub fn new() -> Rc<Self> {
-        Rc::new(Self(RefCell::new((VecDeque::new(), None))))
-    }
-
-    /// Leaves a letter and wakes the reader.
-    pub fn post(&self, letter: T) {
-        let mut inner = self.0.borrow_mut();
-        inner.0.push_back(letter);
-        if let Some(waker) = inner.1.take() {
-            waker.wake();
-        }
-    }
-
-    /// Takes the oldest letter, or waits for one. One reader only.
-    pub fn poll_take(&self, cx: &mut Context<'_>) -> Poll<T> {
-        let mut inner = self.0.borrow_mut();
-        if let Some(letter) = inner.0.pop_front() {
-            if inner.0.is_empty() {
-                inner.0.shrink_to(0);
-            }
-            return Poll::Ready(letter);
-        }
-        inner.1 = Some(cx.waker().clone());
-        Poll::Pending
     }
 }
