@@ -178,6 +178,17 @@ impl Channel {
     }
 
     fn process(&mut self, plain: &mut Vec<u8>) -> io::Result<Change> {
+        let first = self.incoming.first();
+        if matches!(self.layer, Layer::Ending(_))
+            && first.is_some_and(|octet| !tls::RECORD_TYPES.contains(octet))
+        {
+            // Some clients go on in the clear without a close_notify of their own (curl with
+            // --ftp-ssl-ccc). Nothing is lost with it: whoever could forge these octets could as
+            // well wait for it.
+            self.layer = Layer::Clear;
+            self.deadline = None;
+            return Ok(Change::Down);
+        }
         let (Layer::Handshake(engine) | Layer::Protected(engine) | Layer::Ending(engine)) =
             &mut self.layer
         else {

@@ -16,6 +16,7 @@ mod sessions;
 #[cfg(test)]
 mod testing;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -29,6 +30,10 @@ pub use engine::{Engine, Progress, sealed_len};
 pub use error::TlsError;
 pub use identity::{CERTIFICATE_FILE as SELF_SIGNED_CERTIFICATE_FILE, Identity, IdentityError};
 pub use sessions::{ControlTls, SessionStore};
+
+/// First octets of TLS records that may follow a handshake: change_cipher_spec, alert, handshake,
+/// application_data (RFC 8446 §5.1). No command begins with one of them.
+pub const RECORD_TYPES: RangeInclusive<u8> = 20..=23;
 
 /// Must a data connection resume a TLS session of its control connection?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

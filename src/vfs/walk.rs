@@ -417,10 +417,10 @@ impl Lines {
 }
 
 /// NLST's names can be given to RETR as they are (RFC 1123 §4.1.2.7): they begin with the
-/// argument.
+/// argument. With `.` they do so without it, and clients expect them bare.
 fn directory_prefix(format: ListFormat, shown: &[u8]) -> Vec<u8> {
     let mut prefix = Vec::new();
-    if format == ListFormat::Names && !shown.is_empty() {
+    if format == ListFormat::Names && !matches!(shown, b"" | b"." | b"./") {
         prefix.extend_from_slice(shown);
         if !shown.ends_with(b"/") {
             prefix.push(b'/');

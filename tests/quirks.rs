@@ -1,0 +1,84 @@
+//! What clients at large expect beyond the letter of the RFCs, each found with a real one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "tests panic when they fail, and have a clock"
+)]
+
+mod common;
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use common::Port;
+use common::client::Client;
+use common::link::{End, Link};
+use common::server::{Accounts, PASSWORD, Server, USER};
+
+fn settle(client: &mut Client) {
+    client.secure();
+    client.login(USER, PASSWORD);
+    if client.port == Port::Explicit {
+        client.protect();
+    }
+    client.ok("TYPE I", 200);
+}
+
+/// The default listener is for both families, where IPv4 clients have mapped addresses.
+#[test]
+fn ipv4_clients_of_a_listener_for_both_families_transfer_in_every_mode() {
+    std::fs::write(Accounts::shared().home.join("mapped"), b"content").unwrap();
+    let server = Server::start(&["--explicit", "[::]:0", "--implicit", "[::]:0"]);
+    for port in [Port::Explicit, Port::Implicit] {
+        let mut client = Client::connect(&server, port);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.address(port).port()));
+        client.link = Link::connect(address, None).unwrap();
+        settle(&mut client);
+        for verb in ["EPSV", "PASV"] {
+            let target = if verb == "EPSV" {
+                SocketAddr::new(address.ip(), client.epsv().port())
+            } else {
+                client.pasv()
+            };
+            assert_eq!(target.ip(), address.ip(), "{verb}");
+            let mut data = client.data(target);
+            client.ok("RETR mapped", 150);
+            client.secure_data(&mut data);
+            assert_eq!(client.drain(data), b"content", "{verb}");
+        }
+    }
+}
+
+/// curl with `--ftp-ssl-ccc` reads the server's close_notify and sends none of its own.
+#[test]
+fn commands_may_follow_ccc_without_a_close_notify() {
+    let server = Server::start(&["--ccc"]);
+    let mut client = Client::connect(&server, Port::Explicit);
+    settle(&mut client);
+    client.ok("CCC", 200);
+    assert_eq!(client.try_reply(), Err(End::CloseNotify));
+    client.link.end_tls();
+    client.dialogue(&[("NOOP", 200), ("PWD", 257), ("PROT C", 503)]);
+}
+
+/// Clients that ask for `.` compare the names with those that they know.
+#[test]
+fn names_in_the_current_directory_are_bare() {
+    let home = Accounts::shared().home.join("names");
+    std::fs::create_dir_all(&home).unwrap();
+    std::fs::write(home.join("one"), b"").unwrap();
+    let server = Server::start(&[]);
+    let mut client = Client::connect(&server, Port::Implicit);
+    settle(&mut client);
+    client.ok("CWD names", 250);
+    for (line, names) in [
+        ("NLST", "one\r\n"),
+        ("NLST .", "one\r\n"),
+        ("NLST -a .", "one\r\n"),
+        ("NLST ./", "one\r\n"),
+        ("NLST ../names", "../names/one\r\n"),
+    ] {
+        assert_eq!(client.download(line), names.as_bytes(), "{line}");
+    }
+}
