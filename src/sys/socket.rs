@@ -1,7 +1,7 @@
 //! Sockets: the calls that return at once. Waiting is done by [`super::ring`].
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -81,10 +81,8 @@ pub fn listen(address: SocketAddr, backlog: i32, shared: bool) -> io::Result<Own
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
-    if let IpAddr::V6(ip) = address.ip() {
-        // A mapped IPv4 address is that of an IPv4 client's control connection; the kernel takes it
-        // (a data listener's) only on a socket that is for both families.
-        socket.set_only_v6(!ip.is_unspecified() && ip.to_ipv4_mapped().is_none())?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
