@@ -9,6 +9,7 @@
 //! whatever socket the transfer waits on at that moment.
 
 pub mod connect;
+mod direct;
 mod receive;
 pub mod route;
 mod secure;
@@ -29,6 +30,8 @@ use crate::vfs;
 
 pub use connect::Listener;
 pub use secure::Security;
+
+use route::Route;
 
 /// What the operator sets for data connections.
 #[derive(Debug, Clone)]
@@ -235,8 +238,19 @@ async fn transfer(job: Job, outcome: &mut Outcome) -> Result<(), TransferEnd> {
             }
             None => None,
         };
-        outcome.route = route::choose(secured.is_some(), ascii, &opened).name();
+        let direct = match &opened {
+            Opened::Download { file, offset, .. } if secured.is_none() => {
+                direct::is_possible(file, *offset)
+            }
+            _ => false,
+        };
+        let route = route::choose(secured.is_some(), ascii, direct, &opened);
+        outcome.route = route.name();
         match opened {
+            Opened::Download { file, offset, end } if route == Route::ClearDirect => {
+                direct::run(&socket, &file, offset, end, &link).await?;
+                send::end(&socket, None, &link).await
+            }
             Opened::Upload(upload) => receive::run(&socket, secured, upload, ascii, &link).await,
             other => send::run(&socket, secured, other, ascii, &link).await,
         }

@@ -8,6 +8,8 @@ use super::Opened;
 pub enum Route {
     /// Read into a buffer, send it: clear text.
     Clear,
+    /// From the page cache to the socket by the kernel: files in clear text.
+    ClearDirect,
     /// Sealed or opened by rustls in this process.
     UserSpaceTls,
     /// As `Clear`, with line ends converted.
@@ -22,6 +24,7 @@ impl Route {
     pub fn name(self) -> &'static str {
         match self {
             Self::Clear => "clear",
+            Self::ClearDirect => "clear-sendfile",
             Self::UserSpaceTls => "user-tls",
             Self::ClearAscii => "clear-ascii",
             Self::UserSpaceTlsAscii => "user-tls-ascii",
@@ -29,12 +32,13 @@ impl Route {
     }
 }
 
-/// Chooses the route of a transfer.
+/// Chooses the route of a transfer. `direct`: the file's octets need not pass through this process.
 #[must_use]
-pub fn choose(protected: bool, ascii: bool, opened: &Opened) -> Route {
+pub fn choose(protected: bool, ascii: bool, direct: bool, opened: &Opened) -> Route {
     // A listing has its line ends already.
     let convert = ascii && !matches!(opened, Opened::Listing(_));
     match (protected, convert) {
+        (false, false) if direct => Route::ClearDirect,
         (false, false) => Route::Clear,
         (false, true) => Route::ClearAscii,
         (true, false) => Route::UserSpaceTls,

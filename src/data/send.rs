@@ -101,7 +101,11 @@ impl Source {
 }
 
 /// Reads a chunk, or what is left up to `end`.
-async fn read(file: &rt::File, offset: u64, end: u64) -> Result<(Vec<u8>, usize), TransferEnd> {
+pub(super) async fn read(
+    file: &rt::File,
+    offset: u64,
+    end: u64,
+) -> Result<(Vec<u8>, usize), TransferEnd> {
     let chunk = limits::TRANSFER_CHUNK_OCTETS;
     let wanted = usize::try_from(end - offset).unwrap_or(chunk).min(chunk);
     let span = Span {
@@ -159,6 +163,18 @@ pub(super) async fn run(
         link.handle.add(octets);
         chunk = next?;
     }
+    end(socket, secured, link).await
+}
+
+/// Sends FIN behind the last octet and waits for the client to close too.
+///
+/// # Errors
+/// How the transfer ended instead.
+pub(super) async fn end(
+    socket: &Socket,
+    secured: Option<Secured>,
+    link: &Link,
+) -> Result<(), TransferEnd> {
     socket.finish_sending().map_err(lost)?;
     drain(socket, secured, link).await
 }

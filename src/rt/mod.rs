@@ -19,12 +19,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::limits;
-use crate::sys::{ring, socket};
+use crate::sys::{ring, sendfile, socket};
 
 pub use buffers::{BUFFER_OCTETS, give_buffer, give_vector, take_buffer, take_vector};
 pub use mailbox::{Duty, Mailbox};
 
 pub use crate::sys::ring::{Buffered, READABLE, SharedFd, Span, WRITABLE};
+pub use crate::sys::sendfile::Residency;
 pub use tokio_uring::spawn;
 
 /// Runs `main` on a ring of its own on this thread until it ends.
@@ -192,6 +193,23 @@ impl Socket {
         ring::receive(&self.0, span)
     }
 
+    /// Calls on this socket return instead of waiting; ring operations on it do too, so only
+    /// readiness is for it then.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn make_non_blocking(&self) -> io::Result<()> {
+        sendfile::make_non_blocking(self)
+    }
+
+    /// Moves octets of a file to this non-blocking socket; 0 at the end of the file.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the socket's buffer is full.
+    pub fn send_file(&self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
+        sendfile::send_file(self, file, offset, count)
+    }
+
     /// Sends from the span through the ring; may send a part.
     #[must_use]
     pub fn send(&self, span: Span) -> Buffered {
@@ -307,6 +325,12 @@ impl File {
     #[must_use]
     pub fn new(fd: OwnedFd) -> Self {
         Self(Rc::new(fd))
+    }
+
+    /// Where an octet is.
+    #[must_use]
+    pub fn residency(&self, offset: u64) -> Residency {
+        sendfile::residency(self, offset)
     }
 
     /// Fills the span from `offset`, to the end of the file at most; returns how much it filled.

@@ -6,4 +6,5 @@ pub mod host;
 pub mod identity;
 pub mod keeper;
 pub mod ring;
+pub mod sendfile;
 pub mod socket;
