@@ -74,7 +74,8 @@ impl Connection {
             Action::Send(octets) => self.channel.queue(&octets)?,
             Action::StartTls => {
                 let deadline = now + self.core.settings.handshake_time_max;
-                self.channel.start_tls(&self.core.tls.borrow(), deadline)?;
+                self.channel
+                    .start_tls(&self.core.tls.borrow(), now, deadline)?;
             }
             Action::EndTls => self
                 .channel
@@ -147,6 +148,9 @@ impl Connection {
                 let user = login.account.name.as_str();
                 let tls = self.channel.summary().map(|summary| summary.to_string());
                 info!(%peer, user, tls = tls.as_deref().unwrap_or("-"), "login");
+                if let Some(control) = self.channel.control_tls() {
+                    control.logged_in(user, peer, rt::now());
+                }
                 self.login = Some(login);
                 LoginVerdict::Granted
             }

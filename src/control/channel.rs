@@ -120,9 +120,10 @@ impl Channel {
     pub(super) fn start_tls(
         &mut self,
         settings: &tls::Settings,
+        now: Instant,
         deadline: Instant,
     ) -> io::Result<()> {
-        let control = ControlTls::new(settings);
+        let control = ControlTls::new(settings, now);
         let engine = Engine::new(settings, Role::Control, &control).map_err(io::Error::other)?;
         self.layer = Layer::Handshake(Box::new(engine));
         self.control_tls = Some(control);

@@ -157,7 +157,10 @@ impl Engine {
         if let Some(client) = offered
             && self.resumes()
         {
-            self.control.join(client);
+            match self.role {
+                Role::Control => self.control.join(client),
+                Role::Download | Role::Upload => self.control.merge(&client),
+            }
         }
         let consumed = match result {
             Ok(consumed) => consumed,

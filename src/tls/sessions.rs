@@ -6,11 +6,13 @@
 //! of each such call, and restores what was there before: tasks that interleave on a core, and
 //! cores, do not see each other.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Instant;
 
 use rustls::server::StoresServerSessions;
 use zeroize::Zeroizing;
@@ -32,7 +34,8 @@ struct Current {
     role: Role,
     /// A data connection offered the session of another client.
     foreign: bool,
-    /// A control connection offered this client's session.
+    /// The client whose session was offered, on a control connection or by what may be the same
+    /// client.
     offered: Option<Arc<Client>>,
     /// The session that a data connection offered goes back to a control connection.
     rooted: bool,
@@ -82,7 +85,7 @@ impl Scope {
         CURRENT.with_borrow_mut(take).unwrap_or_default()
     }
 
-    /// The client whose session the current control connection has offered.
+    /// The client whose session was offered, where resuming it shows that it is the same.
     pub(super) fn take_offered(&self) -> Option<Arc<Client>> {
         CURRENT.with_borrow_mut(|current| current.as_mut()?.offered.take())
     }
@@ -103,7 +106,24 @@ pub(super) struct Client {
     store: Arc<SessionStore>,
     /// The sessions in the store, the least recently used first.
     kept: Mutex<Vec<Kept>>,
+    /// The first login on one of its control connections.
+    login: OnceLock<Login>,
+    /// The client that this one turned out to be.
+    same_as: OnceLock<Arc<Client>>,
 }
+
+/// Who logged in, from where and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Login {
+    user: Box<str>,
+    address: IpAddr,
+    /// When the handshake of the control connection began.
+    began: Instant,
+    at: Instant,
+}
+
+/// Held while two clients become one, so that no two of them become each other.
+static MERGING: Mutex<()> = Mutex::new(());
 
 /// A session in the store, as its client knows it.
 struct Kept {
@@ -117,7 +137,28 @@ impl Client {
         Arc::new(Self {
             store: Arc::clone(store),
             kept: Mutex::default(),
+            login: OnceLock::new(),
+            same_as: OnceLock::new(),
         })
+    }
+
+    /// The client that this one is.
+    fn identity(self: &Arc<Self>) -> Arc<Self> {
+        let mut client = self;
+        while let Some(other) = client.same_as.get() {
+            client = other;
+        }
+        Arc::clone(client)
+    }
+
+    /// From here on both are one.
+    fn merge(self: &Arc<Self>, other: &Arc<Self>) {
+        let _merging = MERGING.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ours, theirs) = (self.identity(), other.identity());
+        if !Arc::ptr_eq(&ours, &theirs) {
+            // Never set before, because `ours` is the end of its chain.
+            let _ = ours.same_as.set(theirs);
+        }
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
@@ -174,6 +215,9 @@ impl Drop for Client {
 /// of the same client are left.
 pub struct ControlTls {
     client: RefCell<Arc<Client>>,
+    /// When its handshake began.
+    began: Instant,
+    login: OnceCell<Login>,
     resumed: Cell<bool>,
     /// A session was issued after the last handshake of a data connection had begun.
     issued: Cell<bool>,
@@ -181,12 +225,44 @@ pub struct ControlTls {
 
 impl ControlTls {
     /// A control connection without sessions.
-    pub fn new(settings: &Settings) -> Rc<Self> {
+    pub fn new(settings: &Settings, now: Instant) -> Rc<Self> {
         Rc::new(Self {
             client: RefCell::new(Client::new(settings.store())),
+            began: now,
+            login: OnceCell::new(),
             resumed: Cell::new(false),
             issued: Cell::new(false),
         })
+    }
+
+    /// A user has logged in on this control connection.
+    pub fn logged_in(&self, user: &str, address: IpAddr, now: Instant) {
+        let login = Login {
+            user: user.into(),
+            address,
+            began: self.began,
+            at: now,
+        };
+        let _ = self.client.borrow().login.set(login.clone());
+        let _ = self.login.set(login);
+    }
+
+    /// Could this be the same client as that one, whose session a data connection offers?
+    ///
+    /// Programs that open many control connections at once (parallel curl) cannot offer on one the
+    /// session of another, for there is none yet; afterwards they share their sessions. So the same
+    /// user at the same address counts as one client if each handshake began before the other
+    /// connection had logged in, by when a client has read its tickets. Resuming must still prove
+    /// the possession.
+    ///
+    /// SECURITY: whoever gains by this could log in himself with the rights it would give him.
+    fn may_be(&self, other: &Client) -> bool {
+        let (Some(ours), Some(theirs)) = (self.login.get(), other.login.get()) else {
+            return false;
+        };
+        (&ours.user, ours.address) == (&theirs.user, theirs.address)
+            && ours.began <= theirs.at
+            && theirs.began <= ours.at
     }
 
     /// Has a data connection of this control connection resumed?
@@ -199,7 +275,8 @@ impl ControlTls {
     /// §C.4), so an upload, which brings no new one, leaves them without; and where several control
     /// connections share a cache, another one may have taken it.
     pub(super) fn begin_data(&self) -> bool {
-        let alone = Arc::strong_count(&self.client.borrow()) == 1;
+        let client = self.client.borrow();
+        let alone = Arc::strong_count(&client) == 1 && client.same_as.get().is_none();
         self.issued.take() && alone
     }
 
@@ -217,6 +294,12 @@ impl ControlTls {
         for key in keys {
             client.store.forget(key);
         }
+    }
+
+    /// A data connection of this control connection resumes a session of that client, which it may
+    /// be.
+    pub(super) fn merge(&self, client: &Arc<Client>) {
+        self.client.borrow().merge(client);
     }
 
     /// This control connection's handshake resumes a session of that client, which only the same
@@ -313,9 +396,13 @@ impl SessionStore {
                 current.offered = Some(client);
                 return Some(value);
             }
-            if !Arc::ptr_eq(&client, &current.control.client.borrow()) {
-                current.foreign = true;
-                return None;
+            let own = current.control.client.borrow().identity();
+            if !Arc::ptr_eq(&client.identity(), &own) {
+                if !current.control.may_be(&client) {
+                    current.foreign = true;
+                    return None;
+                }
+                current.offered = Some(Arc::clone(&client));
             }
             client.refresh(&key);
             current.rooted = rooted;

@@ -19,6 +19,12 @@ use super::{ControlTls, Engine, Identity, Progress, Resume, Role, Settings, TlsE
 
 pub(super) const VERSIONS: [&SupportedProtocolVersion; 2] = [&version::TLS12, &version::TLS13];
 
+/// The time at which a test's control connection begins.
+#[expect(clippy::disallowed_methods, reason = "a test has no runtime to ask")]
+pub(super) fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
 /// A certificate with its key, both in PEM; one of two, made once.
 pub(super) fn pem(index: usize) -> (&'static str, &'static str) {
     static MADE: OnceLock<[(String, String); 2]> = OnceLock::new();
@@ -227,7 +233,7 @@ impl Pair {
 /// A pair on a control connection of its own.
 pub(super) fn control_pair(version: &'static SupportedProtocolVersion) -> Pair {
     let settings = settings(Resume::Prefer);
-    let control = ControlTls::new(&settings);
+    let control = ControlTls::new(&settings, now());
     let config = client_config(version, &Sessions::new(Offer::Newest));
     Pair::established(&settings, Role::Control, &control, config)
 }

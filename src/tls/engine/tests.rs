@@ -5,7 +5,7 @@ use rustls::{AlertDescription, ConnectionTrafficSecrets, version};
 
 use super::super::Resume;
 use super::super::testing::{
-    Offer, Pair, Sessions, VERSIONS, client_config, control_pair, settings,
+    Offer, Pair, Sessions, VERSIONS, client_config, control_pair, now, settings,
 };
 use super::*;
 
@@ -17,7 +17,7 @@ fn pattern(len: usize) -> Vec<u8> {
 
 fn pair(version: &'static rustls::SupportedProtocolVersion, role: Role, alpn: &[&str]) -> Pair {
     let settings = settings(Resume::Prefer);
-    let control = ControlTls::new(&settings);
+    let control = ControlTls::new(&settings, now());
     let mut config = client_config(version, &Sessions::new(Offer::Newest));
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     Pair::new(&settings, role, &control, config)
@@ -55,7 +55,7 @@ fn names_what_was_negotiated() {
 fn records_may_be_cut_anywhere() {
     for version in VERSIONS {
         let settings = settings(Resume::Prefer);
-        let control = ControlTls::new(&settings);
+        let control = ControlTls::new(&settings, now());
         let mut config = client_config(version, &Sessions::new(Offer::Newest));
         // Handshake messages span records, too.
         config.max_fragment_size = Some(60);
@@ -155,7 +155,8 @@ fn assert_fatal_alert(outgoing: &[u8], descriptions: &[u8]) {
 
 fn process_alone(incoming: &[u8]) -> (Result<Progress, TlsError>, Vec<u8>, Engine) {
     let settings = settings(Resume::Prefer);
-    let mut engine = Engine::new(&settings, Role::Control, &ControlTls::new(&settings)).unwrap();
+    let mut engine =
+        Engine::new(&settings, Role::Control, &ControlTls::new(&settings, now())).unwrap();
     let mut outgoing = Vec::new();
     let result = engine.process(&mut incoming.to_vec(), &mut Vec::new(), &mut outgoing);
     (result, outgoing, engine)
@@ -320,7 +321,8 @@ fn an_incomplete_handshake_message_does_not_hinder_sending() {
 #[test]
 fn endless_fragments_are_refused() {
     let settings = settings(Resume::Prefer);
-    let mut engine = Engine::new(&settings, Role::Control, &ControlTls::new(&settings)).unwrap();
+    let mut engine =
+        Engine::new(&settings, Role::Control, &ControlTls::new(&settings, now())).unwrap();
     let mut incoming = vec![22, 3, 1, 0, 4, 1, 0, 0xff, 0xff];
     for _ in 0..20_000 {
         incoming.extend([22, 3, 1, 0, 1, 0]);

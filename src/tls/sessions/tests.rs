@@ -2,7 +2,9 @@
 
 use rustls::{SupportedProtocolVersion, version};
 
-use super::super::testing::{Offer, Pair, Sessions, VERSIONS, client_config, identity, settings};
+use super::super::testing::{
+    Offer, Pair, Sessions, VERSIONS, client_config, identity, now, settings,
+};
 use super::super::{NotResumed, Progress, Resume, check_resumption};
 use super::*;
 
@@ -22,7 +24,7 @@ impl Client {
     ) -> Self {
         let client = Self {
             settings: settings.clone(),
-            control: ControlTls::new(settings),
+            control: ControlTls::new(settings, now()),
             sessions: Sessions::new(offer),
             version,
         };
@@ -97,7 +99,7 @@ fn one_ticket_serves_many_data_connections() {
 #[test]
 fn sessions_are_bounded_and_the_used_one_survives() {
     let settings = settings(Resume::Require);
-    let control = ControlTls::new(&settings);
+    let control = ControlTls::new(&settings, now());
     let store = settings.store();
     let scope = Scope::enter(&control, Role::Download, true);
     for round in 0..3 * limits::TLS_SESSIONS_PER_CONTROL_MAX as u8 {
@@ -185,6 +187,41 @@ fn control_connections_that_resume_belong_to_one_client() {
         assert!(second.open(Role::Upload).engine.resumed());
         assert!(!settings.store().is_empty());
         drop(second);
+        assert!(settings.store().is_empty());
+    }
+}
+
+#[test]
+fn control_connections_begun_at_once_turn_out_to_be_one_client() {
+    let here: IpAddr = [127, 0, 0, 1].into();
+    for version in VERSIONS {
+        let settings = settings(Resume::Prefer);
+        let clients = [(); 4].map(|()| Client::connect(&settings, Offer::Newest, version));
+        for (client, user) in clients.iter().zip(["ann", "ann", "ann", "bob"]) {
+            client.control.logged_in(user, here, now());
+        }
+        let late = Client::connect(&settings, Offer::Newest, version);
+        late.control.logged_in("ann", here, now());
+        let [first, second, third, other] = clients;
+        let verdict = |client: &Client, sessions: &Client| {
+            let own = Client {
+                settings: client.settings.clone(),
+                control: Rc::clone(&client.control),
+                sessions: Arc::clone(&sessions.sessions),
+                version,
+            };
+            let pair = own.open(Role::Download);
+            own.check(Resume::Prefer, &pair)
+                .map(|()| pair.engine.resumed())
+        };
+        for (client, sessions) in [(&first, &second), (&third, &first), (&second, &third)] {
+            assert_eq!(verdict(client, sessions), Ok(true));
+        }
+        // Another user, and one whose handshake could have offered the session.
+        assert_eq!(verdict(&other, &first), Err(NotResumed::Foreign));
+        assert_eq!(verdict(&late, &second), Err(NotResumed::Foreign));
+        assert_eq!(verdict(&third, &late), Err(NotResumed::Foreign));
+        drop((first, second, third, other, late));
         assert!(settings.store().is_empty());
     }
 }
