@@ -408,6 +408,29 @@ fn curl_moves_many_files_over_one_control_connection() {
     }
 }
 
+/// Twenty control connections begin at once, and share their TLS sessions afterwards.
+#[test]
+fn curl_downloads_many_files_in_parallel() {
+    let Some(site) = site() else { return };
+    for number in 1..=60 {
+        site.write(&format!("many/f{number}"), format!("{number}").as_bytes());
+    }
+    for port in BOTH_PORTS {
+        for tls in VERSIONS {
+            let local = tempfile::tempdir().unwrap();
+            let mut get = curl(&site, port);
+            version(&mut get, tls);
+            get.args(["--parallel", "--parallel-max", "20", "--remote-name-all"]);
+            get.current_dir(local.path());
+            succeeds(get.arg(site.url(port, "many/f[1-60]")));
+            for number in 1..=60 {
+                let file = fs::read(local.path().join(format!("f{number}"))).unwrap();
+                assert_eq!(file, format!("{number}").as_bytes());
+            }
+        }
+    }
+}
+
 #[test]
 fn curl_moves_64_mib_byte_identical() {
     let Some(site) = site() else { return };
