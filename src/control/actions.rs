@@ -89,8 +89,12 @@ impl Connection {
                 let ports = &self.core.settings.data.passive_ports;
                 let listener = data::Listener::bind(self.local, ports);
                 let event = listener.map(|listener| {
-                    let address = listener.address();
-                    self.setup = Some(data::Setup::Passive(listener));
+                    let protected = self.session.is_data_protected();
+                    // The direction is not known yet; the transfer tells it.
+                    let security = protected.then(|| self.security(Role::Download)).flatten();
+                    let passive = data::Passive::start(listener, self.peer.ip(), security);
+                    let address = passive.address();
+                    self.setup = Some(data::Setup::Passive(passive));
                     address
                 });
                 self.session.handle_event(Event::PassiveReady(event), now);
@@ -200,8 +204,18 @@ impl Connection {
         });
     }
 
+    /// What protects a data connection: the TLS session of this control connection.
+    fn security(&self, role: Role) -> Option<data::Security> {
+        let control = Rc::clone(self.channel.control_tls()?);
+        let settings = self.core.tls.borrow().clone();
+        Some(data::Security {
+            settings,
+            control,
+            role,
+        })
+    }
+
     fn run_transfer(&mut self) {
-        let handle: Rc<data::Handle> = Rc::default();
         let parts = (
             self.setup.take(),
             self.opened.take(),
@@ -220,20 +234,17 @@ impl Connection {
         } else {
             Role::Download
         };
-        let security = match (transfer.protected, self.channel.control_tls()) {
-            (true, Some(control)) => Some(data::Security {
-                settings: self.core.tls.borrow().clone(),
-                control: Rc::clone(control),
-                role,
-            }),
+        let security = match (transfer.protected, self.security(role)) {
             // SECURITY: PROT P without a TLS session to belong to is refused, never sent in clear.
             (true, None) => {
                 let end = Event::TransferEnded(TransferEnd::TlsFailed);
                 self.session.handle_event(end, rt::now());
                 return;
             }
+            (true, security) => security,
             (false, _) => None,
         };
+        let handle = setup.handle();
         let job = data::Job {
             setup,
             opened,

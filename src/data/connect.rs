@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use tracing::debug;
 
+use super::prepare::Early;
 use super::{Link, Setup};
 use crate::limits;
 use crate::proto::{SetupError, TransferEnd};
@@ -57,10 +58,12 @@ impl Listener {
         Err(SetupError::NoPort)
     }
 
-    /// The address that the client is told.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
     }
 }
 
@@ -78,50 +81,50 @@ fn random() -> u32 {
     u32::from_ne_bytes(octets)
 }
 
-/// Gets the TCP connection of a transfer.
+/// Gets the connection of a transfer.
 ///
 /// # Errors
-/// [`TransferEnd::NotConnected`], or [`TransferEnd::Aborted`].
+/// [`TransferEnd::NotConnected`], [`TransferEnd::Aborted`], or what ended a handshake that had begun.
 pub(super) async fn connect(
     setup: Setup,
     local: SocketAddr,
     peer: SocketAddr,
     link: &Link,
-) -> Result<Socket, TransferEnd> {
-    let socket = match setup {
-        Setup::Passive(listener) => accept(&listener, peer.ip(), link).await?,
+) -> Result<Early, TransferEnd> {
+    let early = match setup {
+        Setup::Passive(passive) => passive.finish(link.settings.connect_time_max).await?,
         // The address is the peer's, and so is the link that a link-local one belongs to.
-        Setup::Active(target) => call(local, on_port(peer, target.port()), link).await?,
+        Setup::Active(target) => Early {
+            socket: call(local, on_port(peer, target.port()), link).await?,
+            begun: None,
+        },
     };
-    link.handle.watch(&socket)?;
-    Ok(socket)
+    link.handle.watch(&early.socket)?;
+    Ok(early)
 }
 
-async fn accept(listener: &Listener, peer: IpAddr, link: &Link) -> Result<Socket, TransferEnd> {
-    link.handle.watch(&listener.socket)?;
-    let wait = async {
-        loop {
-            match socket::accept(&listener.socket) {
-                // SECURITY: a stranger who finds the port neither gets the data nor ends the wait
-                // of the right client (RFC 2577 §4).
-                Ok((fd, from)) if from.ip().to_canonical() == peer.to_canonical() => {
-                    return Ok(Socket::new(fd));
-                }
-                Ok((_, from)) => debug!(%from, "data connection from a stranger closed"),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    listener.socket.readable().await?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
+/// Accepts the peer's connection; waits until the listener is shut down.
+///
+/// # Errors
+/// [`TransferEnd::NotConnected`].
+pub(super) async fn accept(listener: &Listener, peer: IpAddr) -> Result<Socket, TransferEnd> {
+    let failed = |error: io::Error| {
+        debug!(%error, "accepting a data connection failed");
+        TransferEnd::NotConnected
     };
-    match rt::within(link.settings.connect_time_max, &listener.socket, wait).await {
-        Ok(Ok(socket)) => Ok(socket),
-        Ok(Err(error)) => {
-            debug!(%error, "accepting a data connection failed");
-            Err(TransferEnd::NotConnected)
+    loop {
+        match socket::accept(&listener.socket) {
+            // SECURITY: a stranger who finds the port neither gets the data nor ends the wait of
+            // the right client (RFC 2577 §4).
+            Ok((fd, from)) if from.ip().to_canonical() == peer.to_canonical() => {
+                return Ok(Socket::new(fd));
+            }
+            Ok((_, from)) => debug!(%from, "data connection from a stranger closed"),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                listener.socket.readable().await.map_err(failed)?;
+            }
+            Err(error) => return Err(failed(error)),
         }
-        Err(rt::TimedOut) => Err(TransferEnd::NotConnected),
     }
 }
 

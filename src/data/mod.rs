@@ -10,6 +10,7 @@
 
 pub mod connect;
 mod direct;
+mod prepare;
 mod receive;
 pub mod route;
 mod secure;
@@ -23,14 +24,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use crate::proto::TransferEnd;
 use crate::rt::{self, Socket};
 use crate::tls;
 use crate::vfs;
 
 pub use connect::Listener;
+pub use prepare::Passive;
 pub use secure::Security;
 
+use prepare::Early;
 use route::Route;
 
 /// What the operator sets for data connections.
@@ -60,10 +65,21 @@ pub struct Settings {
 /// Where the data connection comes from.
 #[derive(Debug)]
 pub enum Setup {
-    /// PASV, EPSV: a listener that waits for the client.
-    Passive(Listener),
+    /// PASV, EPSV: the client is waited for.
+    Passive(Passive),
     /// PORT, EPRT: the client's address.
     Active(SocketAddr),
+}
+
+impl Setup {
+    /// What the transfer that uses it shares with the control connection.
+    #[must_use]
+    pub fn handle(&self) -> Rc<Handle> {
+        match self {
+            Self::Passive(passive) => passive.handle(),
+            Self::Active(_) => Rc::default(),
+        }
+    }
 }
 
 /// What a transfer reads or writes.
@@ -111,12 +127,18 @@ pub struct Handle {
     octets: Cell<u64>,
     aborted: Cell<bool>,
     socket: RefCell<Option<Socket>>,
+    /// The transfer command has come.
+    wanted: Notify,
 }
 
 impl Handle {
     /// Ends the transfer at once, whatever it waits for on the network.
     pub fn abort(&self) {
         self.aborted.set(true);
+        self.shut_down();
+    }
+
+    fn shut_down(&self) {
         if let Some(socket) = self.socket.borrow().as_ref() {
             socket.shut_down();
         }
@@ -229,14 +251,16 @@ async fn transfer(job: Job, outcome: &mut Outcome) -> Result<(), TransferEnd> {
         other => (other, None),
     };
     let result = async {
-        let socket = connect::connect(setup, local, peer, &link).await?;
-        let secured = match security {
-            Some(security) => {
-                let secured = secure::handshake(&socket, security, &link).await?;
+        let Early { socket, begun } = connect::connect(setup, local, peer, &link).await?;
+        let secured = match (security, begun) {
+            (Some(security), begun) => {
+                let secured = secure::handshake(&socket, begun, security, &link).await?;
                 outcome.tls = Some(secured.summary());
                 Some(secured)
             }
-            None => None,
+            // PROT C after a handshake that the client began under PROT P.
+            (None, Some(_)) => return Err(TransferEnd::TlsFailed),
+            (None, None) => None,
         };
         let direct = match &opened {
             Opened::Download { file, offset, .. } if secured.is_none() => {

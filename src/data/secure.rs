@@ -40,36 +40,77 @@ impl Secured {
     }
 }
 
-/// Performs the handshake and checks that the session is the one that policy wants.
+/// A handshake that has begun.
+pub(super) struct Begun {
+    secured: Secured,
+    settings: tls::Settings,
+    control: Rc<ControlTls>,
+}
+
+impl Begun {
+    fn new(security: Security) -> Result<Self, TransferEnd> {
+        let Security {
+            settings,
+            control,
+            role,
+        } = security;
+        let engine = Engine::new(&settings, role, &control).map_err(|error| {
+            debug!(%error, "no TLS connection could be made");
+            TransferEnd::TlsFailed
+        })?;
+        let secured = Secured {
+            engine,
+            incoming: Vec::new(),
+            early: Vec::new(),
+        };
+        Ok(Self {
+            secured,
+            settings,
+            control,
+        })
+    }
+}
+
+/// Answers a ClientHello that has come, or the beginning of one, and goes no further.
+///
+/// # Errors
+/// [`TransferEnd::TlsFailed`]: it is none, or the client has gone.
+pub(super) async fn begin(socket: &Socket, security: Security) -> Result<Begun, TransferEnd> {
+    let mut begun = Begun::new(security)?;
+    let answered = async {
+        receive_some(socket, &mut begun.secured.incoming).await?;
+        answer(socket, &mut begun.secured).await
+    };
+    answered.await.map_err(refused)?;
+    // It may wait long for its command: nothing is kept for it.
+    begun.secured.incoming.shrink_to_fit();
+    Ok(begun)
+}
+
+/// Performs the handshake, or the rest of it, and checks that the session is the one that policy
+/// wants.
 ///
 /// # Errors
 /// [`TransferEnd::TlsFailed`], [`TransferEnd::NotResumed`].
 pub(super) async fn handshake(
     socket: &Socket,
+    begun: Option<Begun>,
     security: Security,
     link: &Link,
 ) -> Result<Secured, TransferEnd> {
-    let Security {
+    let role = security.role;
+    let Begun {
+        mut secured,
         settings,
         control,
-        role,
-    } = security;
-    let engine = Engine::new(&settings, role, &control).map_err(|error| {
-        debug!(%error, "no TLS connection could be made");
-        TransferEnd::TlsFailed
-    })?;
-    let mut secured = Secured {
-        engine,
-        incoming: Vec::new(),
-        early: Vec::new(),
+    } = match begun {
+        Some(begun) => begun,
+        None => Begun::new(security)?,
     };
+    secured.engine.set_role(role);
     let exchanged = exchange(socket, &mut secured);
     match rt::within(link.settings.handshake_time_max, socket, exchanged).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            debug!(%error, "TLS handshake of a data connection failed");
-            return Err(TransferEnd::TlsFailed);
-        }
+        Ok(exchanged) => exchanged.map_err(refused)?,
         Err(rt::TimedOut) => return Err(TransferEnd::TlsFailed),
     }
     if let Err(refusal) = tls::check_resumption(settings.resume(), &control, &secured.engine) {
@@ -82,25 +123,31 @@ pub(super) async fn handshake(
     Ok(secured)
 }
 
+fn refused(error: io::Error) -> TransferEnd {
+    debug!(%error, "TLS handshake of a data connection failed");
+    TransferEnd::TlsFailed
+}
+
 async fn exchange(socket: &Socket, secured: &mut Secured) -> io::Result<()> {
-    let mut outgoing = Vec::new();
-    loop {
-        let Secured {
-            engine,
-            incoming,
-            early,
-        } = secured;
-        let progress = engine.process(incoming, early, &mut outgoing);
-        send_all(socket, &mut outgoing).await?;
-        match progress {
-            Ok(Progress::Handshaking) => {}
-            // A client may close its side of an empty upload in the same breath.
-            Ok(Progress::Established | Progress::PeerClosed) => return Ok(()),
-            Err(error) => return Err(io::Error::other(error)),
-        }
-        socket.acknowledge_at_once();
+    // A client may close its side of an empty upload in the same breath.
+    while answer(socket, secured).await? == Progress::Handshaking {
         receive_some(socket, &mut secured.incoming).await?;
     }
+    Ok(())
+}
+
+/// Processes what has come and sends what is to be said to it.
+async fn answer(socket: &Socket, secured: &mut Secured) -> io::Result<Progress> {
+    let Secured {
+        engine,
+        incoming,
+        early,
+    } = secured;
+    let mut outgoing = Vec::new();
+    let progress = engine.process(incoming, early, &mut outgoing);
+    send_all(socket, &mut outgoing).await?;
+    socket.acknowledge_at_once();
+    progress.map_err(io::Error::other)
 }
 
 /// Sends small messages; waits where the socket's buffer is full.

@@ -100,6 +100,12 @@ impl Engine {
         })
     }
 
+    /// Tells what a data connection is for, where that was not known when its handshake began. To be
+    /// called before the client's Finished is processed: tickets follow it.
+    pub fn set_role(&mut self, role: Role) {
+        self.role = role;
+    }
+
     /// Processes the complete records at the front of `incoming` and removes them, appends
     /// decrypted octets to `plain` and octets for the client to `outgoing`.
     ///

@@ -109,7 +109,7 @@ pub(super) struct Client {
     /// The first login on one of its control connections.
     login: OnceLock<Login>,
     /// The client that this one turned out to be.
-    same_as: OnceLock<Arc<Client>>,
+    same_as: OnceLock<Arc<Self>>,
 }
 
 /// Who logged in, from where and when.
@@ -422,6 +422,10 @@ impl StoresServerSessions for SessionStore {
         }
         let found = CURRENT.with_borrow_mut(|current| {
             let current = current.as_mut()?;
+            // A ticket that is not stored is not sent.
+            if current.role == Role::Upload {
+                return None;
+            }
             current.control.issued.set(true);
             if current.role != Role::Control {
                 current.issued.push(key);

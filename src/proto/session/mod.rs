@@ -368,6 +368,12 @@ impl Session {
         matches!(self.login, Login::Granted(_))
     }
 
+    /// Whether PROT P is in force.
+    #[must_use]
+    pub const fn is_data_protected(&self) -> bool {
+        self.data_protected
+    }
+
     /// The kind of the control connection.
     #[must_use]
     pub const fn kind(&self) -> ChannelKind {
