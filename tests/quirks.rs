@@ -82,3 +82,59 @@ fn names_in_the_current_directory_are_bare() {
         assert_eq!(client.download(line), names.as_bytes(), "{line}");
     }
 }
+
+/// curl 7.88 sends its ClientHello before the command, and looks at the control connection only when
+/// a timer runs out or the data connection has answered.
+#[test]
+fn a_data_handshake_is_answered_before_the_command() {
+    std::fs::write(Accounts::shared().home.join("early"), b"content").unwrap();
+    let server = Server::start(&[]);
+    for port in [Port::Explicit, Port::Implicit] {
+        let mut client = Client::connect(&server, port);
+        settle(&mut client);
+        for round in 0..8 {
+            let mut data = {
+                let address = client.pasv();
+                client.data(address)
+            };
+            let tickets = client.profile.tickets.count();
+            assert_eq!(data.handshake(&client.profile.resuming()), Ok(()));
+            let spent = tickets - client.profile.tickets.count();
+            if round % 2 == 0 {
+                client.ok("RETR early", 150);
+                assert_eq!(client.drain(data), b"content");
+                let left = client.profile.tickets.count();
+                assert_eq!(left, tickets - spent + 1, "a download brings a ticket");
+            } else {
+                client.ok("STOR late", 150);
+                data.send(b"octets").unwrap();
+                data.close_notify();
+                client.expect(226);
+                let left = client.profile.tickets.count();
+                assert_eq!(left, tickets - spent, "an upload brings none");
+            }
+        }
+    }
+    let late = Accounts::shared().home.join("late");
+    assert_eq!(std::fs::read(late).unwrap(), b"octets");
+}
+
+/// What the client does with a port before it gives a command must not outlive the set-up.
+#[test]
+fn a_data_connection_that_came_early_goes_with_its_set_up() {
+    let server = Server::start(&[]);
+    let mut client = Client::connect(&server, Port::Implicit);
+    settle(&mut client);
+    let mut first = {
+        let address = client.pasv();
+        client.data(address)
+    };
+    assert_eq!(first.handshake(&client.profile.resuming()), Ok(()));
+    let second = client.pasv();
+    let (octets, end) = first.take_all();
+    assert!(octets.is_empty() && end != End::Timeout, "{end:?}");
+    let mut data = client.data(second);
+    assert_eq!(data.handshake(&client.profile.resuming()), Ok(()));
+    client.ok("LIST", 150);
+    client.drain(data);
+}
