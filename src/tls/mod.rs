@@ -83,8 +83,7 @@ impl std::fmt::Display for Summary {
 #[derive(Clone, Debug)]
 pub struct Settings {
     control: Arc<ServerConfig>,
-    download: Arc<ServerConfig>,
-    upload: Arc<ServerConfig>,
+    data: Arc<ServerConfig>,
     resume: Resume,
     store: Arc<SessionStore>,
 }
@@ -126,8 +125,7 @@ impl Settings {
             |role| Ok::<_, rustls::Error>(Arc::new(configure(identity, &store, resume, role)?));
         Ok(Self {
             control: config(Role::Control)?,
-            download: config(Role::Download)?,
-            upload: config(Role::Upload)?,
+            data: config(Role::Download)?,
             resume,
             store,
         })
@@ -136,8 +134,7 @@ impl Settings {
     fn config(&self, role: Role) -> Arc<ServerConfig> {
         Arc::clone(match role {
             Role::Control => &self.control,
-            Role::Download => &self.download,
-            Role::Upload => &self.upload,
+            Role::Download | Role::Upload => &self.data,
         })
     }
 }
@@ -165,10 +162,10 @@ fn configure(
         _ if !store.enabled() => 0,
         Role::Control if resume == Resume::Require => limits::TLS_TICKETS_CONTROL_REQUIRED,
         Role::Control => limits::TLS_TICKETS_CONTROL,
-        Role::Download => limits::TLS_TICKETS_DOWNLOAD,
-        // An uploading client may never read, and then tickets would sit unread in the receive
-        // buffer when it closes, which makes its kernel send a reset.
-        Role::Upload => 0,
+        // For an upload the store takes none, so none is sent: its client may never read, and then
+        // a ticket would sit unread in the receive buffer when it closes, which makes its kernel
+        // send a reset.
+        Role::Download | Role::Upload => limits::TLS_TICKETS_DOWNLOAD,
     };
     // IANA registers "ftp" and "ftp-data" (RFC 7301 §6); rustls refuses a client that offers ALPN
     // without a protocol listed here with no_application_protocol, which defeats ALPACA.
