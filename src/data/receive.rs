@@ -20,34 +20,30 @@ struct Sink {
 type Writing = Pin<Box<dyn Future<Output = (io::Result<()>, Vec<u8>)>>>;
 
 impl Sink {
-    /// Starts to write the octets; waits for the write before. Returns an empty vector for the
-    /// next ones.
-    async fn write(&mut self, octets: Vec<u8>, link: &Link) -> Result<Vec<u8>, TransferEnd> {
+    /// Starts to write the octets, once the write before is done. The buffer goes with them.
+    async fn write(&mut self, octets: Span, link: &Link) -> Result<(), TransferEnd> {
         let octets = match &mut self.converter {
             Some(converter) => {
                 let mut converted = rt::take_vector();
-                converter.convert(&octets, &mut converted);
-                rt::give_vector(octets);
-                converted
+                converter.convert(octets.octets(), &mut converted);
+                recycle(octets.buffer);
+                whole(converted)
             }
             None => octets,
         };
         self.settle().await?;
-        link.handle.add(octets.len() as u64);
-        self.start(octets);
-        Ok(rt::take_vector())
+        self.start(octets, link);
+        Ok(())
     }
 
-    fn start(&mut self, octets: Vec<u8>) {
+    fn start(&mut self, octets: Span, link: &Link) {
         let file = self.file.clone();
-        let offset = self.offset;
-        self.offset += octets.len() as u64;
-        let span = Span {
-            start: 0,
-            end: octets.len(),
-            buffer: octets,
-        };
-        self.writing = Some(Box::pin(async move { file.write_all(span, offset).await }));
+        let (offset, count) = (self.offset, octets.octets().len() as u64);
+        self.offset += count;
+        link.handle.add(count);
+        self.writing = Some(Box::pin(
+            async move { file.write_all(octets, offset).await },
+        ));
     }
 
     /// Waits for the write under way.
@@ -56,7 +52,7 @@ impl Sink {
             return Ok(());
         };
         let (result, buffer) = writing.await;
-        rt::give_vector(buffer);
+        recycle(buffer);
         result.map_err(|error| super::failed(&error))
     }
 
@@ -67,8 +63,7 @@ impl Sink {
             converter.finish(&mut held);
             if !held.is_empty() {
                 self.settle().await?;
-                link.handle.add(held.len() as u64);
-                self.start(held);
+                self.start(whole(held), link);
             }
         }
         self.settle().await?;
@@ -81,15 +76,53 @@ impl Sink {
         Ok(())
     }
 
-    /// Polls the write under way together with a wait for the network, so that it makes progress.
-    async fn beside<F: Future>(&mut self, operation: F) -> (F::Output, Option<io::Error>) {
-        let Some(writing) = self.writing.as_mut() else {
-            return (operation.await, None);
-        };
-        let (output, (result, buffer)) = tokio::join!(operation, writing);
-        self.writing = None;
+    /// Receives into the span while the write under way goes on. Returns the buffer and how many
+    /// octets came, 0 at the end of the stream.
+    async fn receive_beside(
+        &mut self,
+        socket: &Socket,
+        span: Span,
+        link: &Link,
+    ) -> Result<(Vec<u8>, usize), TransferEnd> {
+        let mut span = span;
+        loop {
+            let receiving = link.unstalled(socket, socket.receive(span));
+            let received = match self.writing.as_mut() {
+                None => receiving.await?,
+                Some(writing) => {
+                    let (received, (written, buffer)) = tokio::join!(receiving, writing);
+                    self.writing = None;
+                    recycle(buffer);
+                    written.map_err(|error| super::failed(&error))?;
+                    received?
+                }
+            };
+            let (result, (_, back)) = received;
+            span = back;
+            match result {
+                Ok(count) => return Ok((span.buffer, count as usize)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(lost(error)),
+            }
+        }
+    }
+}
+
+/// All of a vector.
+fn whole(buffer: Vec<u8>) -> Span {
+    Span {
+        start: 0,
+        end: buffer.len(),
+        buffer,
+    }
+}
+
+/// Back to the pool that it is for.
+fn recycle(buffer: Vec<u8>) {
+    if buffer.len() == rt::BUFFER_OCTETS {
+        rt::give_buffer(buffer);
+    } else {
         rt::give_vector(buffer);
-        (output, result.err())
     }
 }
 
@@ -121,35 +154,20 @@ pub(super) async fn run(
 }
 
 async fn receive_clear(socket: &Socket, sink: &mut Sink, link: &Link) -> Result<(), TransferEnd> {
-    let mut buffer = rt::take_buffer();
     loop {
-        let end = buffer.len().min(crate::limits::TRANSFER_CHUNK_OCTETS);
-        let operation = link.unstalled(
-            socket,
-            socket.receive(Span {
-                buffer,
-                start: 0,
-                end,
-            }),
-        );
-        let (received, write_error) = sink.beside(operation).await;
-        let (result, (_, span)) = received?;
-        if let Some(error) = write_error {
-            return Err(super::failed(&error));
+        let span = Span {
+            buffer: rt::take_buffer(),
+            start: 0,
+            end: crate::limits::TRANSFER_CHUNK_OCTETS,
+        };
+        let (buffer, end) = sink.receive_beside(socket, span, link).await?;
+        if end == 0 {
+            rt::give_buffer(buffer);
+            break;
         }
-        buffer = span.buffer;
-        match result {
-            Ok(0) => break,
-            Ok(count) => {
-                let mut octets = rt::take_vector();
-                octets.extend_from_slice(buffer.get(..count as usize).unwrap_or_default());
-                rt::give_vector(sink.write(octets, link).await?);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(lost(error)),
-        }
+        let start = 0;
+        sink.write(Span { buffer, start, end }, link).await?;
     }
-    rt::give_buffer(buffer);
     // FIN is the end in the clear (RFC 959 §3.4.1); an abort looks the same.
     link.handle.check()
 }
@@ -172,35 +190,26 @@ async fn receive_sealed(
     let mut closed = secured.engine.peer_closed();
     while !closed {
         if !plain.is_empty() {
-            plain = sink.write(plain, link).await?;
+            sink.write(whole(plain), link).await?;
+            plain = rt::take_vector();
         }
-        let end = buffer.len();
-        let operation = link.unstalled(
-            socket,
-            socket.receive(Span {
-                buffer,
-                start: held,
-                end,
-            }),
-        );
-        let (received, write_error) = sink.beside(operation).await;
-        let (result, (_, span)) = received?;
-        if let Some(error) = write_error {
-            return Err(super::failed(&error));
+        let span = Span {
+            start: held,
+            end: buffer.len(),
+            buffer,
+        };
+        let count;
+        (buffer, count) = sink.receive_beside(socket, span, link).await?;
+        if count == 0 {
+            return end_of_stream(held, link);
         }
-        buffer = span.buffer;
-        match result {
-            Ok(0) => return end_of_stream(held, link),
-            Ok(count) => held += count as usize,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(lost(error)),
-        }
+        held += count;
         (held, closed) = open_records(socket, &mut secured, &mut buffer, held, &mut plain)?;
     }
     // Answered at once: some clients wait for it before they close.
     secured.close(socket);
     if !plain.is_empty() {
-        rt::give_vector(sink.write(plain, link).await?);
+        sink.write(whole(plain), link).await?;
     }
     rt::give_buffer(buffer);
     let _ = socket.finish_sending();
