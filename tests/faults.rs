@@ -17,11 +17,10 @@ use std::time::{Duration, Instant};
 
 use common::client::Client;
 use common::link::{End, Link};
-use common::server::{Accounts, PASSWORD, Server, process_directory, wait_until};
+use common::server::{Accounts, Server, USER, process_directory, wait_until};
 use common::{PATIENCE, Port, assert_same, pattern};
 
 const BOTH: [Port; 2] = [Port::Explicit, Port::Implicit];
-const USER: &str = "rude";
 
 /// A server on one core, so that whoever holds that core holds up everybody, and its files.
 fn server(name: &str, options: &[&str]) -> (Server, PathBuf) {
@@ -29,18 +28,6 @@ fn server(name: &str, options: &[&str]) -> (Server, PathBuf) {
     let accounts = Accounts::single(USER, &home);
     let users = ["--cores", "1", "--users", accounts.file.to_str().unwrap()];
     (Server::start(&[&users, options].concat()), home)
-}
-
-/// A login with protected data and TYPE I in the root.
-fn login(server: &Server, port: Port) -> Client {
-    let mut client = Client::connect(server, port);
-    client.secure();
-    client.login(USER, PASSWORD);
-    if port == Port::Explicit {
-        client.protect();
-    }
-    client.ok("TYPE I", 200);
-    client
 }
 
 /// How long the server takes to greet a new client.
@@ -64,7 +51,7 @@ fn flood_behind_a_download_costs_neither_memory_nor_time() {
     // No TLS record at all, and records that are not of this session.
     let forged = [&[0x17, 3, 3, 0x40, 0][..], &[b'z'; 0x4000]].concat();
     for (protected, octets) in [(false, vec![b'z'; 65536]), (true, forged)] {
-        let mut client = login(&server, Port::Explicit);
+        let mut client = Client::ready(&server, Port::Explicit);
         if !protected {
             client.ok("PROT C", 200);
             client.protected = false;
@@ -95,7 +82,7 @@ fn replies_that_nobody_reads_do_not_pile_up() {
     for row in 0..rows {
         std::fs::write(home.join(format!("{row:0>200}")), b"").unwrap();
     }
-    let mut client = login(&server, Port::Implicit);
+    let mut client = Client::ready(&server, Port::Implicit);
     client.ok("STAT /", 212);
     let before = server.resident();
     // A thousand replies of a quarter of a megabyte each.
@@ -114,7 +101,7 @@ fn replies_that_nobody_reads_do_not_pile_up() {
 fn client_that_leaves_before_150_leaves_no_file() {
     let (server, home) = server("left", &[]);
     for number in 0..50 {
-        let mut client = login(&server, BOTH[number % 2]);
+        let mut client = Client::ready(&server, BOTH[number % 2]);
         client.epsv();
         client.send(format!("STOR left-{number}"));
         client.link.reset();
@@ -150,7 +137,7 @@ fn aborted_and_stalled_downloads_leave_nothing_in_the_kernel() {
         data.take_exactly(1000);
         data
     };
-    let mut client = login(&server, Port::Implicit);
+    let mut client = Client::ready(&server, Port::Implicit);
     let mut aborted = unread(&mut client);
     client.send("ABOR");
     client.expect(426);
@@ -179,7 +166,7 @@ fn ipv4_client_of_an_ipv6_listener() {
     let content = pattern(1000);
     std::fs::write(home.join("file"), &content).unwrap();
     for port in BOTH {
-        let mut client = login(&server, port);
+        let mut client = Client::ready(&server, port);
         // Passive, then active, in the words of both generations.
         assert_same(&client.download("RETR file"), &content);
         for verb in ["PORT", "EPRT"] {

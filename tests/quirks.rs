@@ -16,15 +16,6 @@ use common::client::Client;
 use common::link::{End, Link};
 use common::server::{Accounts, PASSWORD, Server, USER};
 
-fn settle(client: &mut Client) {
-    client.secure();
-    client.login(USER, PASSWORD);
-    if client.port == Port::Explicit {
-        client.protect();
-    }
-    client.ok("TYPE I", 200);
-}
-
 /// The default listener is for both families, where IPv4 clients have mapped addresses.
 #[test]
 fn ipv4_clients_of_a_listener_for_both_families_transfer_in_every_mode() {
@@ -34,7 +25,7 @@ fn ipv4_clients_of_a_listener_for_both_families_transfer_in_every_mode() {
         let mut client = Client::connect(&server, port);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.address(port).port()));
         client.link = Link::connect(address, None).unwrap();
-        settle(&mut client);
+        client.settle(USER, PASSWORD);
         for verb in ["EPSV", "PASV"] {
             let target = if verb == "EPSV" {
                 SocketAddr::new(address.ip(), client.epsv().port())
@@ -54,8 +45,7 @@ fn ipv4_clients_of_a_listener_for_both_families_transfer_in_every_mode() {
 #[test]
 fn commands_may_follow_ccc_without_a_close_notify() {
     let server = Server::start(&["--ccc"]);
-    let mut client = Client::connect(&server, Port::Explicit);
-    settle(&mut client);
+    let mut client = Client::ready(&server, Port::Explicit);
     client.ok("CCC", 200);
     assert_eq!(client.try_reply(), Err(End::CloseNotify));
     client.link.end_tls();
@@ -69,8 +59,7 @@ fn names_in_the_current_directory_are_bare() {
     std::fs::create_dir_all(&home).unwrap();
     std::fs::write(home.join("one"), b"").unwrap();
     let server = Server::start(&[]);
-    let mut client = Client::connect(&server, Port::Implicit);
-    settle(&mut client);
+    let mut client = Client::ready(&server, Port::Implicit);
     client.ok("CWD names", 250);
     for (line, names) in [
         ("NLST", "one\r\n"),
@@ -90,8 +79,7 @@ fn a_data_handshake_is_answered_before_the_command() {
     std::fs::write(Accounts::shared().home.join("early"), b"content").unwrap();
     let server = Server::start(&[]);
     for port in [Port::Explicit, Port::Implicit] {
-        let mut client = Client::connect(&server, port);
-        settle(&mut client);
+        let mut client = Client::ready(&server, port);
         for round in 0..8 {
             let mut data = {
                 let address = client.pasv();
@@ -123,8 +111,7 @@ fn a_data_handshake_is_answered_before_the_command() {
 #[test]
 fn a_data_connection_that_came_early_goes_with_its_set_up() {
     let server = Server::start(&[]);
-    let mut client = Client::connect(&server, Port::Implicit);
-    settle(&mut client);
+    let mut client = Client::ready(&server, Port::Implicit);
     let mut first = {
         let address = client.pasv();
         client.data(address)

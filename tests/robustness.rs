@@ -51,22 +51,10 @@ fn server(options: &[&str]) -> Server {
     Server::start(&[UNLIMITED, options].concat())
 }
 
-/// A login with protected data and TYPE I in the root.
-fn login(server: &Server, port: Port) -> Client {
-    let mut client = Client::connect(server, port);
-    client.secure();
-    client.login(USER, PASSWORD);
-    if port == Port::Explicit {
-        client.protect();
-    }
-    client.ok("TYPE I", 200);
-    client
-}
-
 /// Descriptors of a server that has served and is idle again.
 fn settled_descriptors(server: &Server) -> usize {
     for port in BOTH {
-        let mut client = login(server, port);
+        let mut client = Client::ready(server, port);
         client.download("NLST");
         client.ok("QUIT", 221);
     }
@@ -88,7 +76,7 @@ fn assert_recovered(server: &Server, idle: usize) {
         server.descriptors()
     );
     for port in BOTH {
-        login(server, port).download("NLST");
+        Client::ready(server, port).download("NLST");
     }
 }
 
@@ -162,7 +150,7 @@ fn clients_killed_in_a_transfer_leave_nothing_behind() {
     let idle = settled_descriptors(&server);
     let mut running = Vec::new();
     for number in 0..60 {
-        let mut client = login(&server, BOTH[number % 2]);
+        let mut client = Client::ready(&server, BOTH[number % 2]);
         if number % 3 == 0 {
             let mut data = client.open("RETR killed");
             data.take_exactly(100_000);
@@ -236,15 +224,15 @@ fn sigterm_lets_transfers_finish() {
     let content = pattern(24 << 20);
     std::fs::write(Accounts::shared().home.join("drained"), &content).unwrap();
     let server = server(&["--grace", "20s"]);
-    let mut idle: Vec<Client> = BOTH.map(|port| login(&server, port)).into();
+    let mut idle: Vec<Client> = BOTH.map(|port| Client::ready(&server, port)).into();
     let mut busy: Vec<(Client, Link)> = BOTH
         .map(|port| {
-            let mut client = login(&server, port);
+            let mut client = Client::ready(&server, port);
             let data = client.open("RETR drained");
             (client, data)
         })
         .into();
-    let mut upload = login(&server, Port::Implicit);
+    let mut upload = Client::ready(&server, Port::Implicit);
     let mut data = upload.open("STOR drained-upload");
     data.send(b"first, ").unwrap();
     server.signal(Signal::TERM);
@@ -279,7 +267,7 @@ fn sigterm_lets_transfers_finish() {
 fn sigterm_cuts_transfers_after_the_grace_period() {
     put_zeros("cut", LARGE);
     let server = server(&["--grace", "1s"]);
-    let mut client = login(&server, Port::Explicit);
+    let mut client = Client::ready(&server, Port::Explicit);
     let mut data = client.open("RETR cut");
     data.take_exactly(1000);
     server.signal(Signal::TERM);
@@ -331,7 +319,7 @@ impl Reloadable {
 fn sighup_reloads_certificate_and_users() {
     let own = Reloadable::start("reload");
     std::fs::write(own.accounts.home.join("f"), b"content").unwrap();
-    let mut clients: Vec<Client> = BOTH.map(|port| login(&own.server, port)).into();
+    let mut clients: Vec<Client> = BOTH.map(|port| Client::ready(&own.server, port)).into();
     let old = own.certificate(Port::Implicit);
     assert_eq!(old, own.identity.der.as_ref());
     let new = Identity::generate(&process_directory().join("reload"), "new");
@@ -358,7 +346,7 @@ fn sighup_reloads_certificate_and_users() {
 #[test]
 fn sighup_with_bad_files_keeps_the_old_ones() {
     let own = Reloadable::start("bad-reload");
-    let mut clients: Vec<Client> = BOTH.map(|port| login(&own.server, port)).into();
+    let mut clients: Vec<Client> = BOTH.map(|port| Client::ready(&own.server, port)).into();
     let logged = own.server.log().len();
     std::fs::write(&own.identity.certificate_file, "no certificate\n").unwrap();
     std::fs::write(&own.accounts.file, "no = [users\n").unwrap();
@@ -368,7 +356,7 @@ fn sighup_with_bad_files_keeps_the_old_ones() {
     std::thread::sleep(Duration::from_millis(500));
     for port in BOTH {
         assert_eq!(own.certificate(port), own.identity.der.as_ref());
-        login(&own.server, port).download("NLST");
+        Client::ready(&own.server, port).download("NLST");
     }
     for client in &mut clients {
         client.ok("NOOP", 200);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use super::link::{End, Link};
-use super::server::Server;
+use super::server::{PASSWORD, Server, USER};
 use super::tls::Profile;
 use super::{PATIENCE, Port};
 
@@ -71,6 +71,25 @@ impl Client {
     #[track_caller]
     pub fn connect(server: &Server, port: Port) -> Self {
         Self::connect_as(server, port, Profile::usual(), None)
+    }
+
+    /// Connects and logs in, with protected data and TYPE I.
+    #[track_caller]
+    pub fn ready(server: &Server, port: Port) -> Self {
+        let mut client = Self::connect(server, port);
+        client.settle(USER, PASSWORD);
+        client
+    }
+
+    /// From the connection to protected data and TYPE I.
+    #[track_caller]
+    pub fn settle(&mut self, user: &str, password: &str) {
+        self.secure();
+        self.login(user, password);
+        if self.port == Port::Explicit {
+            self.protect();
+        }
+        self.ok("TYPE I", 200);
     }
 
     /// Connects from a given address with a given idea of TLS.
