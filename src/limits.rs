@@ -41,6 +41,27 @@ pub const TLS_RECORD_PLAINTEXT_MAX: usize = 16 * 1024;
 pub const TRANSFER_CHUNK_OCTETS: usize = 256 * 1024;
 /// Octets moved from file to socket by the kernel before others have their turn.
 pub const SENDFILE_CHUNK_OCTETS: u64 = 1024 * 1024;
+/// The same where the kernel also encrypts them, which takes about four times as long.
+pub const SENDFILE_TLS_CHUNK_OCTETS: u64 = 256 * 1024;
+/// Octets of the pipe that splice moves pages through.
+pub const SPLICE_PIPE_OCTETS: usize = 1024 * 1024;
+/// Kernel TLS is worth its system calls (about ten for a connection) from so many octets on.
+pub const KERNEL_TLS_OCTETS_MIN: u64 = 1024 * 1024;
+/// Kernel TLS is chosen up to this cost in CPU time, with sealing in this process as 1.
+pub const KERNEL_TLS_COST_RATIO_MAX: f64 = 1.10;
+/// Failures of the kernel after which it no longer protects a suite for a while.
+pub const KERNEL_TLS_FAILURES_MAX: u32 = 3;
+/// How long, and within what time failures add up.
+pub const KERNEL_TLS_SUSPENSION: Duration = Duration::from_secs(60);
+/// Records that one key of AES-GCM protects: 2^24.5 full ones leave the margin that RFC 8446 §5.5
+/// wants; rustls takes the same power of two.
+pub const TLS_RECORDS_PER_KEY_MAX: u64 = 1 << 24;
+/// Fewest records that a key can be told to protect: keys must not change with every chunk.
+pub const TLS_RECORDS_PER_KEY_MIN: u64 = 1024;
+/// Chunks sent from this process before what the client says meanwhile is looked at.
+pub const CHUNKS_PER_LOOK: u32 = 16;
+/// Records of a client looked at between two chunks of a download: it should be silent.
+pub const RECORDS_PER_LOOK_MAX: usize = 16;
 /// Chunk buffers that a core keeps for the next transfer.
 pub const TRANSFER_BUFFERS_KEPT_MAX: usize = 32;
 /// A download whose client does not close ends so long after everything was acknowledged.
@@ -111,4 +132,8 @@ const _: () = assert!(PASSWORD_OCTETS_MAX < COMMAND_LINE_OCTETS_MAX);
 const _: () = assert!(COMMAND_QUEUE_OCTETS_MAX >= COMMAND_LINE_OCTETS_MAX);
 const _: () = assert!(TLS_TICKETS_CONTROL_REQUIRED >= TLS_TICKETS_CONTROL);
 const _: () = assert!(TLS_SESSIONS_PER_CONTROL_MAX > TLS_TICKETS_CONTROL_REQUIRED);
+const _: () = assert!(SENDFILE_TLS_CHUNK_OCTETS <= SENDFILE_CHUNK_OCTETS);
+const _: () = assert!(
+    SENDFILE_TLS_CHUNK_OCTETS / TLS_RECORD_PLAINTEXT_MAX as u64 * 4 < TLS_RECORDS_PER_KEY_MIN
+);
 const _: () = assert!(TRANSFER_CHUNK_OCTETS.is_multiple_of(TLS_RECORD_PLAINTEXT_MAX));

@@ -1,10 +1,12 @@
 //! The command line: raw options first ([`ServeOptions`]), checked values second ([`Checked`]).
 
 mod accounts;
+mod doctor;
 mod failure;
 mod options;
 mod privileges;
 mod prompt;
+mod routes;
 mod serve;
 mod user;
 mod users_store;
@@ -17,14 +19,17 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::data::kernel::Wishes;
 use crate::limits;
 use crate::logging::LogSettings;
 use crate::sys::{host, identity};
 
 pub use accounts::{AccountSource, OneTimeAccount};
+pub use doctor::{describe_download, describe_upload, doctor};
 pub use failure::{Exit, Failure, cause, explain_bind_error};
 pub use options::{ActiveSourcePort, Command, CommandLine, Protect, Resume, ServeOptions, Switch};
 pub use privileges::Privileges;
+pub use routes::{RouteOptions, kernel_tls, log_kernel_tls};
 pub use serve::serve;
 pub use user::{UserCommand, run_user_command};
 pub use value::Listen;
@@ -69,6 +74,8 @@ pub struct Checked {
     pub ccc: bool,
     /// Whether an upload without close_notify is truncated (426).
     pub strict_eof: bool,
+    /// Which ways transfers go.
+    pub routes: Wishes,
     /// Whether 226 means "on disk".
     pub fsync: bool,
     /// Whether the file of a broken upload is removed.
@@ -168,6 +175,7 @@ impl Checked {
             protect_data: options.protect_data,
             ccc: options.ccc,
             strict_eof: options.strict_eof == Switch::On,
+            routes: options.routes.wishes(),
             fsync: options.fsync,
             remove_partial: options.remove_partial,
             run_as: options.host.run_as,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::routes::RouteOptions;
 use super::user::UserCommand;
 use super::value::{Listen, parse_listen, parse_ports, parse_time, parse_time_above_zero};
 use crate::logging::LogFormat;
@@ -14,7 +15,7 @@ use crate::logging::LogFormat;
 const LISTENING: &str = "Listening";
 const ACCOUNTS: &str = "Certificates and accounts";
 const PROTECTION: &str = "Protection";
-const TRANSFERS: &str = "Transfers";
+pub(super) const TRANSFERS: &str = "Transfers";
 const HOST: &str = "Process";
 const TIMERS: &str = "Timers (300, 300s, 500ms, 5m, 1h)";
 const BOUNDS: &str = "Limits (0 for none)";
@@ -50,6 +51,12 @@ pub enum Command {
         Exit status: 0 ended by a signal, 2 wrong option, 66 file missing, 69 io_uring missing, \
         71 system error, 73 cannot make a file, 77 permission missing, 78 wrong contents of a file.")]
     Serve(Box<ServeOptions>),
+    /// Examine this machine: kernel, io_uring, kernel TLS, and the routes that transfers would take.
+    #[command(after_help = "\
+        Run it as the account that starts the server: as root it also loads the kernel's modules, as \
+        the server does.\n\
+        Exit status: 0 the server can run here, 69 it cannot.")]
+    Doctor(RouteOptions),
     /// Manage the accounts of a users file.
     #[command(subcommand)]
     User(UserCommand),
@@ -155,6 +162,9 @@ pub struct ServeOptions {
     #[arg(long, help_heading = TRANSFERS)]
     pub remove_partial: bool,
 
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub routes: RouteOptions,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub host: HostOptions,

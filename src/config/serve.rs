@@ -8,15 +8,16 @@ use std::sync::Arc;
 
 use super::{
     AccountSource, ActiveSourcePort, Checked, CurlTrust, Exit, Failure, Privileges, Protect,
-    print_listeners, print_welcome,
+    kernel_tls, log_kernel_tls, print_listeners, print_welcome,
 };
 use crate::admission::{Admission, Limits};
 use crate::auth::Authenticator;
+use crate::data::KernelTlsPolicy;
 use crate::proto::session::{self, Requirement};
 use crate::server::{self, Listeners};
 use crate::sys::host;
 use crate::sys::keeper::Keeper;
-use crate::{data, limits, tls, vfs};
+use crate::{data, limits, rt, tls, vfs};
 
 /// Serves until a signal ends it.
 ///
@@ -26,6 +27,8 @@ pub fn serve(checked: &Checked) -> Result<ExitCode, Failure> {
     checked.log.install();
     host::probe_ring()?;
     let descriptors = host::raise_descriptor_limit();
+    let began = rt::now();
+    let (report, policy) = kernel_tls(checked.routes, began)?;
     let privileges = Privileges::prepare(checked)?;
     let source = AccountSource::new(checked, privileges.keeper())?;
     let listeners = Listeners::bind(&checked.explicit, &checked.implicit, checked.cores.len())
@@ -39,7 +42,8 @@ pub fn serve(checked: &Checked) -> Result<ExitCode, Failure> {
     privileges.check_homes(&accounts, &home)?;
     let authenticator = Authenticator::new(accounts)
         .map_err(|_| Failure::new(Exit::System, "the system gives no random numbers"))?;
-    let settings = settings(checked, descriptors, &authenticator);
+    log_kernel_tls(&report, &policy, checked.routes, began);
+    let settings = settings(checked, descriptors, &authenticator, policy);
     welcome(checked, &listeners, &source, &identity)
         .map_err(|error| Failure::new(Exit::System, format!("standard output: {error}")))?;
     let mut in_force = tls.clone();
@@ -155,6 +159,7 @@ fn settings(
     checked: &Checked,
     descriptors: u64,
     authenticator: &Arc<Authenticator>,
+    kernel_tls: KernelTlsPolicy,
 ) -> server::Settings {
     let timers = &checked.timers;
     let number =
@@ -195,6 +200,8 @@ fn settings(
             remove_partial: checked.remove_partial,
             passive_ports: checked.passive_ports.clone(),
             active_source_standard: checked.active_source_port == ActiveSourcePort::Standard,
+            kernel_tls: Arc::new(kernel_tls),
+            tally: Arc::default(),
         }),
         files: vfs::Settings::default(),
         handshake_time_max: timers.handshake,

@@ -114,6 +114,16 @@ pub(super) fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
     }
 }
 
+/// Parses how many records a key protects.
+///
+/// # Errors
+/// A sentence with the range.
+pub(super) fn parse_key_records(text: &str) -> Result<u64, String> {
+    let range = limits::TLS_RECORDS_PER_KEY_MIN..=limits::TLS_RECORDS_PER_KEY_MAX;
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("give a number from {} to {}", range.start(), range.end()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +189,15 @@ mod tests {
             assert!(parse_time(text).is_err(), "{text}");
         }
         assert!(parse_time_above_zero("0ms").is_err());
+    }
+
+    #[test]
+    fn keys_protect_a_bounded_number_of_records() {
+        assert_eq!(parse_key_records("1024"), Ok(1024));
+        assert_eq!(parse_key_records("16777216"), Ok(1 << 24));
+        for text in ["", "0", "1023", "16777217", "-1", "1k"] {
+            assert!(parse_key_records(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -334,7 +334,8 @@ impl Connection {
             path = %transfer.path,
             octets = outcome.octets,
             seconds = outcome.time.as_secs_f64(),
-            route = outcome.route,
+            route = outcome.choice.map_or("-", |choice| choice.route.name()),
+            not_kernel = outcome.choice.and_then(|choice| choice.fallback).map(data::route::Fallback::name),
             tls = tls.as_deref().unwrap_or("-"),
             end = ?outcome.end,
             "transfer"

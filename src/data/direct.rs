@@ -1,69 +1,165 @@
-//! A file to a socket in clear text, without passing through this process.
+//! A file to a socket without passing through this process: sendfile(2), and splice(2).
 
 use std::io;
 
+use super::offload::Offloaded;
 use super::{Link, lost, send};
 use crate::limits;
 use crate::proto::{FileError, TransferEnd};
-use crate::rt::{self, Residency, Socket};
+use crate::rt::{self, Pipe, Residency, Socket};
 
-/// Whether a file can go this way: its file system must tell which pages are in memory, because
-/// waiting for a disk in sendfile would stop the core.
-pub(super) fn is_possible(file: &rt::File, offset: u64) -> bool {
-    file.residency(offset) != Residency::Unknown
+/// What is left of a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rest {
+    /// The next octet.
+    pub(super) offset: u64,
+    /// One past the last.
+    pub(super) end: u64,
 }
 
-/// Sends the file from `offset` to `end`, in chunks between which others have their turn.
+impl Rest {
+    /// The front of it, at most so many octets.
+    fn front(self, octets_max: u64) -> Self {
+        Self {
+            end: self.end.min(self.offset.saturating_add(octets_max)),
+            ..self
+        }
+    }
+
+    fn len(self) -> u64 {
+        self.end - self.offset
+    }
+}
+
+/// Sends the rest of the file with sendfile, in chunks between which others have their turn. While
+/// one is sent, the next is brought into memory where it is not.
 ///
 /// # Errors
 /// How the transfer ended instead.
-pub(super) async fn run(
+pub(super) async fn sendfile(
     socket: &Socket,
     file: &rt::File,
-    mut offset: u64,
-    end: u64,
+    mut rest: Rest,
+    mut kernel: Option<&mut Offloaded>,
     link: &Link,
 ) -> Result<(), TransferEnd> {
     socket.make_non_blocking().map_err(lost)?;
-    while offset < end {
+    let chunk_max = match kernel {
+        Some(_) => limits::SENDFILE_TLS_CHUNK_OCTETS,
+        None => limits::SENDFILE_CHUNK_OCTETS,
+    };
+    warm(file, rest.front(chunk_max)).await?;
+    while rest.offset < rest.end {
         link.handle.check()?;
-        let chunk = (end - offset).min(limits::SENDFILE_CHUNK_OCTETS);
-        warm(file, offset, chunk).await?;
-        let chunk_end = offset + chunk;
-        while offset < chunk_end {
-            let count = usize::try_from(chunk_end - offset).unwrap_or(usize::MAX);
-            match socket.send_file(file, offset, count) {
-                // The file became shorter while it was sent: what the client has is not the file.
-                Ok(0) => return Err(TransferEnd::File(FileError::Local)),
-                Ok(sent) => {
-                    offset += sent as u64;
-                    link.handle.add(sent as u64);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let ready = link.unstalled(socket, socket.writable()).await?;
-                    ready.map_err(lost)?;
-                    link.handle.check()?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(lost(error)),
-            }
+        let chunk = rest.front(chunk_max);
+        if let Some(kernel) = kernel.as_deref_mut() {
+            kernel.attend(socket, chunk.len(), link).await?;
         }
+        rest.offset = chunk.end;
+        let sending = sendfile_chunk(socket, file, chunk, kernel.as_deref(), link);
+        let (warmed, sent) = tokio::join!(warm(file, rest.front(chunk_max)), sending);
+        sent.and(warmed)?;
         rt::yield_to_ring().await;
     }
     Ok(())
 }
 
-/// Reads a chunk through the ring where it is not in memory: the pages stay for sendfile.
-async fn warm(file: &rt::File, offset: u64, chunk: u64) -> Result<(), TransferEnd> {
+async fn sendfile_chunk(
+    socket: &Socket,
+    file: &rt::File,
+    mut chunk: Rest,
+    kernel: Option<&Offloaded>,
+    link: &Link,
+) -> Result<(), TransferEnd> {
+    while chunk.offset < chunk.end {
+        let count = usize::try_from(chunk.len()).unwrap_or(usize::MAX);
+        match socket.send_file(file, chunk.offset, count) {
+            // The file became shorter while it was sent: what the client has is not the file.
+            Ok(0) => return Err(TransferEnd::File(FileError::Local)),
+            Ok(sent) => {
+                chunk.offset += sent as u64;
+                link.handle.add(sent as u64);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let ready = link.unstalled(socket, socket.writable()).await?;
+                ready.map_err(lost)?;
+                link.handle.check()?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                if let Some(kernel) = kernel {
+                    kernel.blame(&error, link);
+                }
+                return Err(lost(error));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads a chunk through the ring where it is not in memory: the pages stay for sendfile, which
+/// would wait for the disk with the whole core.
+async fn warm(file: &rt::File, mut chunk: Rest) -> Result<(), TransferEnd> {
     let cold = |offset| file.residency(offset) == Residency::Cold;
-    if !cold(offset) && !cold(offset + chunk - 1) {
+    if chunk.len() == 0 || !cold(chunk.offset) && !cold(chunk.end - 1) {
         return Ok(());
     }
-    let mut at = offset;
-    while at < offset + chunk {
-        let (buffer, filled) = send::read(file, at, offset + chunk).await?;
+    while chunk.offset < chunk.end {
+        let (buffer, filled) = send::read(file, chunk.offset, chunk.end).await?;
         rt::give_buffer(buffer);
-        at += filled as u64;
+        chunk.offset += filled as u64;
+    }
+    Ok(())
+}
+
+/// Sends the rest of the file with splice, through a pipe. Both halves run on threads of the kernel,
+/// one for each client that does not read.
+///
+/// # Errors
+/// How the transfer ended instead.
+pub(super) async fn splice(
+    socket: &Socket,
+    file: &rt::File,
+    mut rest: Rest,
+    mut kernel: Option<&mut Offloaded>,
+    link: &Link,
+) -> Result<(), TransferEnd> {
+    let pipe = Pipe::new(limits::SPLICE_PIPE_OCTETS).map_err(|error| super::failed(&error))?;
+    while rest.offset < rest.end {
+        link.handle.check()?;
+        let chunk = rest.front(limits::SPLICE_PIPE_OCTETS as u64);
+        if let Some(kernel) = kernel.as_deref_mut() {
+            kernel.attend(socket, chunk.len(), link).await?;
+        }
+        let wanted = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
+        let filled = match pipe.fill_from(file, rest.offset, wanted).await {
+            Ok(0) => return Err(TransferEnd::File(FileError::Local)),
+            Ok(filled) => filled,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(super::failed(&error)),
+        };
+        let mut left = filled;
+        while left > 0 {
+            match link
+                .unstalled(socket, socket.splice_from(&pipe, left))
+                .await?
+            {
+                Ok(0) => return Err(TransferEnd::ConnectionLost),
+                Ok(sent) => {
+                    left = left.saturating_sub(sent);
+                    link.handle.add(u64::from(sent));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    link.handle.check()?;
+                    if let Some(kernel) = kernel.as_deref() {
+                        kernel.blame(&error, link);
+                    }
+                    return Err(lost(error));
+                }
+            }
+        }
+        rest.offset += u64::from(filled);
     }
     Ok(())
 }

@@ -10,11 +10,15 @@
 
 pub mod connect;
 mod direct;
+mod end;
+pub mod kernel;
+mod offload;
 mod prepare;
 mod receive;
 pub mod route;
 mod secure;
 mod send;
+mod tally;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -32,11 +36,16 @@ use crate::tls;
 use crate::vfs;
 
 pub use connect::Listener;
+pub use kernel::KernelTlsPolicy;
 pub use prepare::Passive;
 pub use secure::Security;
+pub use tally::Tally;
 
+use direct::Rest;
+use offload::{Offloaded, TakeOver};
 use prepare::Early;
-use route::Route;
+use route::{Choice, Protected, Route, Subject};
+use secure::Secured;
 
 /// What the operator sets for data connections.
 #[derive(Debug, Clone)]
@@ -60,6 +69,10 @@ pub struct Settings {
     pub passive_ports: RangeInclusive<u16>,
     /// Active connections come from the control port less one (RFC 959 §3.2: 20; MS-FTPS: 989).
     pub active_source_standard: bool,
+    /// When the kernel protects data connections, and how files go to sockets.
+    pub kernel_tls: Arc<KernelTlsPolicy>,
+    /// Counts transfers.
+    pub tally: Arc<Tally>,
 }
 
 /// Where the data connection comes from.
@@ -181,8 +194,8 @@ pub struct Outcome {
     pub octets: u64,
     /// From the transfer command to the end.
     pub time: Duration,
-    /// Which way the octets went.
-    pub route: &'static str,
+    /// Which way the octets went, and why not another; none where it did not come to that.
+    pub choice: Option<Choice>,
     /// TLS version, cipher suite and whether the session was resumed.
     pub tls: Option<tls::Summary>,
 }
@@ -195,7 +208,7 @@ impl Outcome {
             end,
             octets: 0,
             time: Duration::ZERO,
-            route: "",
+            choice: None,
             tls: None,
         }
     }
@@ -205,6 +218,7 @@ impl Outcome {
 pub async fn run(job: Job) -> Outcome {
     let began = rt::now();
     let handle = Rc::clone(&job.handle);
+    let tally = Arc::clone(&job.settings.tally);
     let sends = !matches!(job.opened, Opened::Upload(_));
     let mut outcome = Outcome::new(TransferEnd::Complete);
     let result = transfer(job, &mut outcome).await;
@@ -224,6 +238,7 @@ pub async fn run(job: Job) -> Outcome {
     {
         socket.reset_on_close();
     }
+    tally.count(&outcome);
     outcome
 }
 
@@ -252,32 +267,17 @@ async fn transfer(job: Job, outcome: &mut Outcome) -> Result<(), TransferEnd> {
     };
     let result = async {
         let Early { socket, begun } = connect::connect(setup, local, peer, &link).await?;
-        let secured = match (security, begun) {
+        let records = match (security, begun) {
             (Some(security), begun) => {
                 let secured = secure::handshake(&socket, begun, security, &link).await?;
                 outcome.tls = Some(secured.summary());
-                Some(secured)
+                Records::User(Box::new(secured))
             }
             // PROT C after a handshake that the client began under PROT P.
             (None, Some(_)) => return Err(TransferEnd::TlsFailed),
-            (None, None) => None,
+            (None, None) => Records::None,
         };
-        let direct = match &opened {
-            Opened::Download { file, offset, .. } if secured.is_none() => {
-                direct::is_possible(file, *offset)
-            }
-            _ => false,
-        };
-        let route = route::choose(secured.is_some(), ascii, direct, &opened);
-        outcome.route = route.name();
-        match opened {
-            Opened::Download { file, offset, end } if route == Route::ClearDirect => {
-                direct::run(&socket, &file, offset, end, &link).await?;
-                send::end(&socket, None, &link).await
-            }
-            Opened::Upload(upload) => receive::run(&socket, secured, upload, ascii, &link).await,
-            other => send::run(&socket, secured, other, ascii, &link).await,
-        }
+        move_octets(&socket, records, opened, ascii, &link, outcome).await
     }
     .await;
     if let (Err(_), Some(undo)) = (result, upload_undo) {
@@ -287,6 +287,109 @@ async fn transfer(job: Job, outcome: &mut Outcome) -> Result<(), TransferEnd> {
         }
     }
     result
+}
+
+/// Chooses the route and goes it to the end.
+async fn move_octets(
+    socket: &Socket,
+    mut records: Records,
+    opened: Opened,
+    ascii: bool,
+    link: &Link,
+    outcome: &mut Outcome,
+) -> Result<(), TransferEnd> {
+    let choice = outcome
+        .choice
+        .insert(choose(&records, &opened, ascii, link));
+    if choice.route.is_kernel_tls() {
+        records = records.take_over(socket, choice, link).await?;
+    }
+    match opened {
+        Opened::Upload(upload) => {
+            return receive::run(socket, records, upload, choice, link).await;
+        }
+        Opened::Download { file, offset, end } if choice.route.is_direct() => {
+            let rest = Rest { offset, end };
+            let kernel = records.kernel();
+            if matches!(choice.route, Route::ClearSplice | Route::KernelTlsSplice) {
+                direct::splice(socket, &file, rest, kernel, link).await?;
+            } else {
+                direct::sendfile(socket, &file, rest, kernel, link).await?;
+            }
+        }
+        other => send::run(socket, &mut records, other, ascii, link).await?,
+    }
+    end::exchange(socket, &mut records, link).await
+}
+
+fn choose(records: &Records, opened: &Opened, ascii: bool, link: &Link) -> Choice {
+    let policy = &link.settings.kernel_tls;
+    let subject = match opened {
+        Opened::Download { file, offset, end } => Subject::Download {
+            octets: end - offset,
+            residency: file.residency(*offset),
+        },
+        Opened::Listing(_) => Subject::Listing,
+        Opened::Upload(_) => Subject::Upload,
+    };
+    let protected = match records {
+        Records::None | Records::Kernel(_) => Protected::No,
+        Records::User(secured) => {
+            let protection = secured.engine.protection();
+            Protected::Yes(match subject {
+                Subject::Upload => policy.upload(protection, rt::now()),
+                _ => policy.download(protection, rt::now()),
+            })
+        }
+    };
+    route::choose(protected, ascii, policy.means(), subject)
+}
+
+/// Who makes the TLS records of a data connection.
+enum Records {
+    /// Nobody: PROT C.
+    None,
+    /// rustls, in this process.
+    User(Box<Secured>),
+    /// The kernel.
+    Kernel(Box<Offloaded>),
+}
+
+impl Records {
+    /// Lets the kernel make them, where that is still possible.
+    async fn take_over(
+        self,
+        socket: &Socket,
+        choice: &mut Choice,
+        link: &Link,
+    ) -> Result<Self, TransferEnd> {
+        let Self::User(secured) = self else {
+            return Ok(self);
+        };
+        match offload::take_over(socket, secured, link).await? {
+            // What the client sends before a download is of no interest.
+            TakeOver::Done { kernel, .. } => Ok(Self::Kernel(kernel)),
+            TakeOver::Declined { secured, reason } => {
+                *choice = Choice {
+                    route: Route::UserTls,
+                    fallback: Some(reason),
+                };
+                Ok(Self::User(secured))
+            }
+        }
+    }
+
+    fn kernel(&mut self) -> Option<&mut Offloaded> {
+        match self {
+            Self::Kernel(kernel) => Some(kernel),
+            Self::None | Self::User(_) => None,
+        }
+    }
+
+    /// Can nothing that comes be read any more?
+    fn are_deaf(&self) -> bool {
+        matches!(self, Self::Kernel(kernel) if kernel.is_deaf())
+    }
 }
 
 /// What every step of a transfer needs.

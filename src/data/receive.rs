@@ -3,10 +3,14 @@
 use std::io;
 use std::pin::Pin;
 
-use super::{Link, lost, secure::Secured};
+use super::offload::{self, Offloaded, TakeOver};
+use super::route::{Choice, Fallback, Route};
+use super::secure::Secured;
+use super::{Link, Records, lost};
 use crate::proto::{TransferEnd, ascii};
 use crate::rt::{self, Socket, Span};
 use crate::tls::Progress;
+use crate::tls::record::Record;
 use crate::vfs;
 
 /// Where the octets go: one write runs while the next octets are received.
@@ -76,28 +80,36 @@ impl Sink {
         Ok(())
     }
 
+    /// Awaits what `receive` starts on the socket while the write under way goes on.
+    async fn beside<T>(
+        &mut self,
+        socket: &Socket,
+        receiving: impl Future<Output = T>,
+        link: &Link,
+    ) -> Result<T, TransferEnd> {
+        let receiving = link.unstalled(socket, receiving);
+        match self.writing.as_mut() {
+            None => receiving.await,
+            Some(writing) => {
+                let (received, (written, buffer)) = tokio::join!(receiving, writing);
+                self.writing = None;
+                recycle(buffer);
+                written.map_err(|error| super::failed(&error))?;
+                received
+            }
+        }
+    }
+
     /// Receives into the span while the write under way goes on. Returns the buffer and how many
     /// octets came, 0 at the end of the stream.
     async fn receive_beside(
         &mut self,
         socket: &Socket,
-        span: Span,
+        mut span: Span,
         link: &Link,
     ) -> Result<(Vec<u8>, usize), TransferEnd> {
-        let mut span = span;
         loop {
-            let receiving = link.unstalled(socket, socket.receive(span));
-            let received = match self.writing.as_mut() {
-                None => receiving.await?,
-                Some(writing) => {
-                    let (received, (written, buffer)) = tokio::join!(receiving, writing);
-                    self.writing = None;
-                    recycle(buffer);
-                    written.map_err(|error| super::failed(&error))?;
-                    received?
-                }
-            };
-            let (result, (_, back)) = received;
+            let (result, (_, back)) = self.beside(socket, socket.receive(span), link).await?;
             span = back;
             match result {
                 Ok(count) => return Ok((span.buffer, count as usize)),
@@ -126,27 +138,30 @@ fn recycle(buffer: Vec<u8>) {
     }
 }
 
-/// Receives until the client's end of the connection, into the file.
+/// Receives until the client's end of the connection, into the file. `choice` says at the end which
+/// way the octets went.
 ///
 /// # Errors
 /// How the transfer ended instead; what arrived until then is in the file.
 pub(super) async fn run(
     socket: &Socket,
-    secured: Option<Secured>,
+    records: Records,
     upload: vfs::Upload,
-    convert: bool,
+    choice: &mut Choice,
     link: &Link,
 ) -> Result<(), TransferEnd> {
     upload.begin().await.map_err(TransferEnd::File)?;
+    let convert = matches!(choice.route, Route::ClearAscii | Route::UserTlsAscii);
     let mut sink = Sink {
         offset: upload.offset,
         file: upload.file,
         converter: convert.then(ascii::FromNetwork::default),
         writing: None,
     };
-    let received = match secured {
-        Some(secured) => receive_sealed(socket, secured, &mut sink, link).await,
-        None => receive_clear(socket, &mut sink, link).await,
+    let received = match records {
+        Records::User(secured) => receive_sealed(socket, secured, &mut sink, choice, link).await,
+        Records::None => receive_clear(socket, &mut sink, link).await,
+        Records::Kernel(kernel) => receive_kernel(socket, kernel, &mut sink, link).await,
     };
     // What arrived before an error is kept for a restart, so it is written in any case.
     let finished = sink.finish(link).await;
@@ -174,13 +189,16 @@ async fn receive_clear(socket: &Socket, sink: &mut Sink, link: &Link) -> Result<
 
 /// Receives TLS records. The upload is complete only on close_notify; FIN without it, or a record
 /// cut short, is a truncation that anybody on the path could have made.
+///
+/// Once so much has come that kernel TLS is worth it, and between two records, the kernel takes over.
 async fn receive_sealed(
     socket: &Socket,
-    secured: Secured,
+    mut secured: Box<Secured>,
     sink: &mut Sink,
+    choice: &mut Choice,
     link: &Link,
 ) -> Result<(), TransferEnd> {
-    let mut secured = secured;
+    let mut moves_at = moves_at(&secured, choice, link);
     let mut plain = std::mem::take(&mut secured.early);
     let mut buffer = rt::take_buffer();
     let mut held = secured.incoming.len();
@@ -192,6 +210,35 @@ async fn receive_sealed(
         if !plain.is_empty() {
             sink.write(whole(plain), link).await?;
             plain = rt::take_vector();
+        }
+        if moves_at.is_some_and(|octets| link.handle.octets() >= octets) {
+            moves_at = None;
+            let rest = buffer.get(..held).unwrap_or_default();
+            secured.incoming = rest.to_vec();
+            match offload::take_over(socket, secured, link).await? {
+                TakeOver::Done { kernel, early } => {
+                    *choice = Route::KernelTlsReceive.into();
+                    rt::give_buffer(buffer);
+                    if !early.is_empty() {
+                        sink.write(whole(early), link).await?;
+                    }
+                    return receive_kernel(socket, kernel, sink, link).await;
+                }
+                TakeOver::Declined {
+                    secured: stays,
+                    reason,
+                } => {
+                    secured = stays;
+                    choice.fallback = Some(reason);
+                    plain.append(&mut secured.early);
+                    closed = secured.engine.peer_closed();
+                    held = secured.incoming.len();
+                    if let Some(front) = buffer.get_mut(..held) {
+                        front.copy_from_slice(&secured.incoming);
+                    }
+                    continue;
+                }
+            }
         }
         let span = Span {
             start: held,
@@ -212,6 +259,59 @@ async fn receive_sealed(
         sink.write(whole(plain), link).await?;
     }
     rt::give_buffer(buffer);
+    let _ = socket.finish_sending();
+    link.handle.check()
+}
+
+/// After how many octets the kernel shall take over.
+fn moves_at(secured: &Secured, choice: &mut Choice, link: &Link) -> Option<u64> {
+    if choice.route != Route::UserTls || choice.fallback.is_some() {
+        return None;
+    }
+    // Unless it gets there, the upload was too short.
+    choice.fallback = Some(Fallback::Short);
+    let protection = secured.engine.protection();
+    let offer = link.settings.kernel_tls.upload(protection, rt::now());
+    offer.ok().map(|offer| offer.octets_min)
+}
+
+/// Receives what the kernel decrypts. Its buffers go to the file as they are.
+async fn receive_kernel(
+    socket: &Socket,
+    mut kernel: Box<Offloaded>,
+    sink: &mut Sink,
+    link: &Link,
+) -> Result<(), TransferEnd> {
+    loop {
+        let span = Span {
+            buffer: rt::take_buffer(),
+            start: 0,
+            end: crate::limits::TRANSFER_CHUNK_OCTETS,
+        };
+        let receiving = socket.receive_record(span);
+        let (result, span) = sink.beside(socket, receiving, link).await?;
+        let received = match result {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                link.handle.check()?;
+                kernel.blame(&error, link);
+                return Err(lost(error));
+            }
+        };
+        match kernel.read(received, span.octets()) {
+            Record::Data => {
+                let end = received.count;
+                sink.write(Span { end, ..span }, link).await?;
+                continue;
+            }
+            Record::CloseNotify => break,
+            Record::EndOfStream => return end_of_stream(0, link),
+            other => kernel.heed(other, socket, link).await?,
+        }
+        rt::give_buffer(span.buffer);
+    }
+    kernel.close_now(socket);
     let _ = socket.finish_sending();
     link.handle.check()
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use tracing::{debug, info};
 
-use super::Link;
+use super::{Link, lost};
 use crate::proto::TransferEnd;
 use crate::rt::{self, Socket};
 use crate::tls::{self, ControlTls, Engine, Progress, Role};
@@ -183,6 +183,25 @@ async fn receive_some(socket: &Socket, incoming: &mut Vec<u8>) -> io::Result<()>
 }
 
 impl Secured {
+    /// Opens the whole records in `incoming`, and says at once what is to be said to them: an alert, a
+    /// few octets on a direction that is otherwise unused or waits for them.
+    ///
+    /// # Errors
+    /// [`TransferEnd::ConnectionLost`]: one of them cannot be opened.
+    pub(super) fn open_incoming(&mut self, socket: &Socket) -> Result<Progress, TransferEnd> {
+        let Self {
+            engine,
+            incoming,
+            early,
+        } = self;
+        let mut outgoing = Vec::new();
+        let progress = engine.process(incoming, early, &mut outgoing);
+        if !outgoing.is_empty() {
+            let _ = socket.send_now(&outgoing);
+        }
+        progress.map_err(|error| lost(io::Error::other(error)))
+    }
+
     /// Sends close_notify now if the socket takes it; on a connection that is about to be closed
     /// there is nobody to wait for.
     pub(super) fn close(&mut self, socket: &Socket) {

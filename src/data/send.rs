@@ -1,11 +1,11 @@
-//! File or listing to socket.
+//! File or listing to socket, through buffers of this process.
 
 use std::io;
 
-use super::{Link, Opened, lost, secure::Secured};
+use super::{Link, Opened, Records, lost, secure::Secured};
 use crate::proto::{FileError, TransferEnd, ascii};
 use crate::rt::{self, Socket, Span};
-use crate::tls::{self, Progress};
+use crate::tls;
 use crate::{limits, vfs};
 
 /// A chunk of what is to be sent.
@@ -122,13 +122,14 @@ pub(super) async fn read(
     }
 }
 
-/// Sends everything, then the end: close_notify, FIN, and a wait for the client to close too.
+/// Sends everything. In user space close_notify goes with the last octets; otherwise the end is left
+/// to `end::exchange`.
 ///
 /// # Errors
 /// How the transfer ended instead.
 pub(super) async fn run(
     socket: &Socket,
-    mut secured: Option<Secured>,
+    records: &mut Records,
     opened: Opened,
     convert: bool,
     link: &Link,
@@ -145,38 +146,57 @@ pub(super) async fn run(
         Opened::Upload(_) => return Err(TransferEnd::File(FileError::Local)),
     };
     let mut chunk = source.next().await?;
+    let mut until_look = limits::CHUNKS_PER_LOOK;
     loop {
         let Chunk { span, octets, last } = chunk;
-        let outgoing = match secured.as_mut() {
-            Some(secured) => seal(secured, &source, span, last)?,
-            None => span,
+        let sealed = matches!(records, Records::User(_));
+        let outgoing = match records {
+            Records::User(secured) => {
+                until_look -= 1;
+                if until_look == 0 {
+                    until_look = limits::CHUNKS_PER_LOOK;
+                    listen(socket, secured)?;
+                }
+                seal(secured, &source, span, last)?
+            }
+            Records::Kernel(kernel) => {
+                let count = span.octets().len() as u64;
+                kernel.attend(socket, count, link).await?;
+                span
+            }
+            Records::None => span,
         };
         if last {
             let buffer = send(socket, outgoing, link).await?;
-            recycle(&source, secured.is_some(), buffer);
+            recycle(&source, sealed, buffer);
             link.handle.add(octets);
-            break;
+            return Ok(());
         }
         // The next chunk is read while this one is sent.
         let (sent, next) = tokio::join!(send(socket, outgoing, link), source.next());
-        recycle(&source, secured.is_some(), sent?);
+        recycle(&source, sealed, sent?);
         link.handle.add(octets);
         chunk = next?;
     }
-    end(socket, secured, link).await
 }
 
-/// Sends FIN behind the last octet and waits for the client to close too.
-///
-/// # Errors
-/// How the transfer ended instead.
-pub(super) async fn end(
-    socket: &Socket,
-    secured: Option<Secured>,
-    link: &Link,
-) -> Result<(), TransferEnd> {
-    socket.finish_sending().map_err(lost)?;
-    drain(socket, secured, link).await
+/// Looks at what the client says during a download, which should be nothing: an alert ends it, a
+/// key update is answered with the next record.
+fn listen(socket: &Socket, secured: &mut Secured) -> Result<(), TransferEnd> {
+    let mut octets = [0; 2048];
+    match socket.receive_now(&mut octets) {
+        Ok(count) => {
+            secured
+                .incoming
+                .extend_from_slice(octets.get(..count).unwrap_or_default());
+            secured.open_incoming(socket)?;
+            // Of no interest; the client is not to fill our memory with it.
+            secured.early.clear();
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(error) => Err(lost(error)),
+    }
 }
 
 fn recycle(source: &Source, sealed: bool, buffer: Vec<u8>) {
@@ -235,70 +255,4 @@ async fn send(socket: &Socket, mut span: Span, link: &Link) -> Result<Vec<u8>, T
         }
     }
     Ok(span.buffer)
-}
-
-/// Reads until the client has closed its direction, of TLS or of TCP: closing with its close_notify
-/// unread would send RST and destroy what is still on its way to it. A reset here means that the
-/// client did not want the rest.
-///
-/// Some clients close only when they have read the final reply. So the wait also ends, a little
-/// later, when the client's kernel has acknowledged everything including our FIN; after the client's
-/// close_notify, behind which nothing but FIN can follow, at once.
-async fn drain(
-    socket: &Socket,
-    mut secured: Option<Secured>,
-    link: &Link,
-) -> Result<(), TransferEnd> {
-    let mut readiness = None;
-    let mut patience = limits::DRAIN_ACKNOWLEDGED_WAIT;
-    let wait = async {
-        let mut octets = [0; 2048];
-        // A client that sends and sends instead of closing is cut off: it must neither keep the core
-        // busy for as long as it likes nor have all of it remembered.
-        let mut reads_left = limits::DRAIN_READS_MAX;
-        while reads_left > 0 {
-            match socket.receive_now(&mut octets) {
-                Ok(0) => return Ok(()),
-                Ok(count) => {
-                    reads_left -= 1;
-                    let received = octets.get(..count).unwrap_or_default();
-                    let ended = secured
-                        .as_mut()
-                        .is_some_and(|secured| absorb(secured, received));
-                    if ended && socket.all_acknowledged() {
-                        return Ok(());
-                    }
-                    if ended {
-                        patience = limits::DRAIN_CLOSED_WAIT;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let ready = socket.readable_within(patience, &mut readiness).await?;
-                    if !ready && socket.all_acknowledged() {
-                        return Ok(());
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    };
-    let waited = rt::within(link.settings.drain_time_max, socket, wait).await;
-    // A poll may still be in flight; it holds the descriptor.
-    socket.shut_down();
-    match waited {
-        Ok(Err(error)) => Err(lost(error)),
-        // Not closed in time: every octet and the FIN have left, which is all we can do.
-        Ok(Ok(())) | Err(rt::TimedOut) => link.handle.check(),
-    }
-}
-
-/// Whether close_notify is among what the client sent; anything else of it is of no interest.
-fn absorb(secured: &mut Secured, received: &[u8]) -> bool {
-    let (mut ignored, mut unsent) = (Vec::new(), Vec::new());
-    secured.incoming.extend_from_slice(received);
-    let progress = secured
-        .engine
-        .process(&mut secured.incoming, &mut ignored, &mut unsent);
-    matches!(progress, Ok(Progress::PeerClosed))
 }

@@ -19,13 +19,15 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::limits;
-use crate::sys::{ring, sendfile, socket};
+use crate::sys::{ktls, pipe, ring, sendfile, socket};
 
 pub use buffers::{BUFFER_OCTETS, give_buffer, give_vector, take_buffer, take_vector};
 pub use mailbox::{Duty, Mailbox};
 
-pub use crate::sys::ring::{Buffered, READABLE, SharedFd, Span, WRITABLE};
+pub use crate::sys::ktls::Received;
+pub use crate::sys::ring::{Buffered, InFlightRecord, READABLE, SharedFd, Span, WRITABLE};
 pub use crate::sys::sendfile::Residency;
+pub use crate::sys::socket::{Glance, SendBuffer};
 pub use tokio_uring::spawn;
 
 /// Runs `main` on a ring of its own on this thread until it ends.
@@ -210,6 +212,60 @@ impl Socket {
         sendfile::send_file(self, file, offset, count)
     }
 
+    /// Moves octets from the pipe to this socket through the ring, which waits for the peer.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn splice_from(&self, pipe: &Pipe, count: u32) -> io::Result<u32> {
+        ring::splice(&pipe.reader, None, &self.0, count).await.0
+    }
+
+    /// Attaches kernel TLS; without keys the socket goes on as TCP.
+    ///
+    /// # Errors
+    /// As [`ktls::attach`].
+    pub fn attach_kernel_tls(&self) -> io::Result<()> {
+        ktls::attach(self)
+    }
+
+    /// Receives a record of kernel TLS, or several of one type, through the ring.
+    #[must_use]
+    pub fn receive_record(&self, span: Span) -> InFlightRecord {
+        ring::receive_record(&self.0, span)
+    }
+
+    /// Receives a record of kernel TLS that is there.
+    ///
+    /// # Errors
+    /// As [`ktls::receive_record`].
+    pub fn receive_record_now(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        ktls::receive_record(self, buffer)
+    }
+
+    /// Sends a record of kernel TLS of another type than application data.
+    ///
+    /// # Errors
+    /// As [`ktls::send_record`].
+    pub fn send_record_now(&self, record_type: u8, payload: &[u8]) -> io::Result<()> {
+        ktls::send_record(self, record_type, payload)
+    }
+
+    /// Looks at the connection without waiting.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn glance(&self) -> io::Result<Glance> {
+        socket::glance(self)
+    }
+
+    /// The account of the send buffer.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn send_buffer(&self) -> io::Result<SendBuffer> {
+        socket::send_buffer(self)
+    }
+
     /// Sends from the span through the ring; may send a part.
     #[must_use]
     pub fn send(&self, span: Span) -> Buffered {
@@ -313,6 +369,38 @@ impl Alarm {
             sleep.as_mut().reset(deadline.into());
         }
         Poll::Pending
+    }
+}
+
+/// A pipe between a file and a socket.
+#[derive(Debug)]
+pub struct Pipe {
+    reader: SharedFd,
+    writer: SharedFd,
+}
+
+impl Pipe {
+    /// A pipe with room for about `octets`.
+    ///
+    /// # Errors
+    /// No descriptor or memory is left.
+    pub fn new(octets: usize) -> io::Result<Self> {
+        let (reader, writer) = pipe::new(octets)?;
+        Ok(Self {
+            reader: Rc::new(reader),
+            writer: Rc::new(writer),
+        })
+    }
+
+    /// Moves pages of the file into the pipe through the ring, which waits for the disk; 0 at the end
+    /// of the file.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub async fn fill_from(&self, file: &File, offset: u64, count: u32) -> io::Result<u32> {
+        ring::splice(&file.0, Some(offset), &self.writer, count)
+            .await
+            .0
     }
 }
 

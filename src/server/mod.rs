@@ -125,7 +125,8 @@ enum Command {
     Reload(tls::Settings),
 }
 
-/// Serves until SIGTERM or SIGINT; SIGHUP calls `reload` for new TLS settings.
+/// Serves until SIGTERM or SIGINT; SIGHUP calls `reload` for new TLS settings, SIGUSR1 writes the
+/// counts of transfers to the log, as the end does.
 ///
 /// # Errors
 /// A ring, a thread or a signal handler could not be set up.
@@ -152,7 +153,8 @@ pub fn run(
     let watching = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    watching.block_on(watch_signals(&commands, &threads, reload))?;
+    let tally = &settings.data.tally;
+    watching.block_on(watch_signals(&commands, &threads, tally, reload))?;
     drop(commands);
     let mut result = Ok(());
     for thread in threads {
@@ -168,11 +170,13 @@ pub fn run(
 async fn watch_signals<T>(
     commands: &[mpsc::UnboundedSender<Command>],
     threads: &[thread::JoinHandle<T>],
+    tally: &data::Tally,
     mut reload: impl FnMut() -> Option<tls::Settings>,
 ) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
+    let mut report = signal(SignalKind::user_defined1())?;
     let tell = |command: fn() -> Command| {
         for core in commands {
             // A core that has ended needs no command.
@@ -192,8 +196,13 @@ async fn watch_signals<T>(
                 }
                 continue;
             }
+            _ = report.recv() => {
+                tally.log();
+                continue;
+            }
             () = tokio::time::sleep(DRAIN_INTERVAL), if draining => {
                 if threads.iter().all(thread::JoinHandle::is_finished) {
+                    tally.log();
                     return Ok(());
                 }
                 continue;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::time::Duration;
 
 use io_uring::{IoUring, Probe, opcode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -33,6 +34,14 @@ pub fn pin_thread(cpu: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu);
     Ok(sched_setaffinity(None, &set)?)
+}
+
+/// CPU time that the calling thread has used, in this process and in the kernel for it.
+#[must_use]
+pub fn thread_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    // Such a clock starts at zero.
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Raises the limit on open descriptors as far as this process may, at most to
@@ -229,6 +238,14 @@ mod tests {
             assert_eq!(pinned.join().unwrap(), [cpu]);
         }
         assert!(pin_thread(usize::MAX).is_err());
+    }
+
+    #[test]
+    fn the_clock_of_a_thread_runs_while_it_works() {
+        let before = thread_cpu_time();
+        while thread_cpu_time() < before + Duration::from_millis(1) {}
+        let of_another = std::thread::spawn(thread_cpu_time).join().unwrap();
+        assert!(of_another < thread_cpu_time(), "{of_another:?}");
     }
 
     #[test]

@@ -5,6 +5,8 @@ pub mod fs;
 pub mod host;
 pub mod identity;
 pub mod keeper;
+pub mod ktls;
+pub mod pipe;
 pub mod ring;
 pub mod sendfile;
 pub mod socket;

@@ -13,6 +13,7 @@ use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 
+use super::ktls::{self, Control, Received};
 use io_uring::{cqueue, opcode, squeue, types};
 use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
@@ -104,6 +105,84 @@ pub fn send(fd: &SharedFd, mut span: Span) -> Buffered {
         .flags(libc::MSG_NOSIGNAL)
         .build();
     submit((Rc::clone(fd), span), entry)
+}
+
+/// Receives a record, or several of one type, with that type, from a socket with kernel TLS.
+#[must_use]
+pub fn receive_record(fd: &SharedFd, span: Span) -> InFlightRecord {
+    let mut record = Box::new(Record {
+        span,
+        control: Control::new(),
+        part: libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        },
+        message: None,
+    });
+    let (pointer, length) = record.span.raw();
+    record.part = libc::iovec {
+        iov_base: pointer.cast(),
+        iov_len: length as usize,
+    };
+    let Record {
+        control,
+        part,
+        message,
+        ..
+    } = &mut *record;
+    let message = message.insert(ktls::message(part, control));
+    let entry = opcode::RecvMsg::new(types::Fd(fd.as_raw_fd()), message).build();
+    UnsubmittedOneshot::new((Rc::clone(fd), record), TakeRecord, entry).submit()
+}
+
+/// A record being received. Boxed, because the kernel writes to it until the operation completes.
+#[derive(Debug)]
+pub struct Record {
+    span: Span,
+    control: Control,
+    part: libc::iovec,
+    /// Refers to `part` and `control`.
+    message: Option<libc::msghdr>,
+}
+
+/// Hands back what was received.
+#[derive(Debug)]
+pub struct TakeRecord;
+
+impl OneshotOutputTransform for TakeRecord {
+    type Output = (io::Result<Received>, Span);
+    type StoredData = (SharedFd, Box<Record>);
+
+    fn transform_oneshot_output(self, data: Self::StoredData, cqe: cqueue::Entry) -> Self::Output {
+        let (_, record) = data;
+        let result = match &record.message {
+            Some(message) => ktls::completed(cqe.result(), message),
+            None => Err(io::ErrorKind::InvalidInput.into()),
+        };
+        (result, record.span)
+    }
+}
+
+/// A record under way.
+pub type InFlightRecord = InFlightOneshot<(SharedFd, Box<Record>), TakeRecord>;
+
+/// Moves up to `count` octets between a pipe and a file or socket; at least one of the two is a
+/// pipe. `offset` is for a file, `None` for a pipe or socket. Runs on a thread of the kernel, which
+/// waits for a peer that does not read.
+#[must_use]
+pub fn splice(
+    from: &SharedFd,
+    offset: Option<u64>,
+    to: &SharedFd,
+    count: u32,
+) -> InFlight<(SharedFd, SharedFd)> {
+    // -1 stands for "no offset".
+    let offset = offset
+        .and_then(|offset| i64::try_from(offset).ok())
+        .unwrap_or(-1);
+    let (source, target) = (types::Fd(from.as_raw_fd()), types::Fd(to.as_raw_fd()));
+    let entry = opcode::Splice::new(source, offset, target, -1, count).build();
+    submit((Rc::clone(from), Rc::clone(to)), entry)
 }
 
 /// Reads from a file at an offset; may read a part; 0 is the end.

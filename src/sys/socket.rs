@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
@@ -199,6 +200,81 @@ pub fn unacknowledged(fd: impl AsFd) -> io::Result<u32> {
         return Err(io::Error::last_os_error());
     }
     Ok(u32::try_from(octets).unwrap_or(0))
+}
+
+/// What can be said of a connection without waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glance {
+    /// There is something to read: octets, or the peer's FIN.
+    pub readable: bool,
+    /// Both directions have ended, or an error has.
+    pub gone: bool,
+}
+
+/// Looks at a connection (poll(2) without a wait).
+///
+/// # Errors
+/// The kernel's error.
+pub fn glance(fd: impl AsFd) -> io::Result<Glance> {
+    let fd = fd.as_fd();
+    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    let now = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    match rustix::event::poll(&mut polled, Some(&now)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let events = polled
+        .first()
+        .map_or(PollFlags::empty(), |polled| polled.revents());
+    Ok(Glance {
+        readable: events.contains(PollFlags::IN),
+        gone: events.intersects(PollFlags::ERR | PollFlags::HUP),
+    })
+}
+
+/// The memory of a socket's send buffer, by the kernel's own account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SendBuffer {
+    /// How much it may be.
+    pub size: u32,
+    /// How much what waits to be sent or acknowledged takes.
+    pub queued: u32,
+}
+
+/// Asks for the account of the send buffer (`SO_MEMINFO`).
+///
+/// # Errors
+/// The kernel's error.
+pub fn send_buffer(fd: impl AsFd) -> io::Result<SendBuffer> {
+    /// asm-generic/socket.h.
+    const SO_MEMINFO: libc::c_int = 55;
+    /// Places in the kernel's answer (linux/sock_diag.h).
+    const SIZE: usize = 3;
+    const QUEUED: usize = 5;
+    let mut account = [0_u32; 9];
+    let mut length = libc::socklen_t::try_from(size_of_val(&account)).unwrap_or(0);
+    // SAFETY: the kernel writes at most `length` octets to `account`, which has so many, and the
+    // length to `length`; both live across the call.
+    let result = unsafe {
+        libc::getsockopt(
+            fd.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_MEMINFO,
+            account.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let at = |place: usize| account.get(place).copied().unwrap_or(0);
+    Ok(SendBuffer {
+        size: at(SIZE),
+        queued: at(QUEUED),
+    })
 }
 
 /// A descriptor for nothing, to be given up when the process has no other left.

@@ -12,14 +12,12 @@ use rustls::unbuffered::{
 };
 use rustls::{CipherSuite, ExtractedSecrets, HandshakeKind, ProtocolVersion};
 
+use super::offload::Protection;
+use super::record::complete_len;
 use super::sessions::{Scope, SessionKey};
 use super::{ControlTls, Role, Settings, Summary, TlsError};
 use crate::limits;
 
-/// Octets of a record's header (RFC 8446 §5.1).
-const RECORD_HEADER_OCTETS: usize = 5;
-/// Largest fragment of a protected record: RFC 5246 §6.2.3 allows more than RFC 8446 §5.2.
-const RECORD_FRAGMENT_OCTETS_MAX: usize = limits::TLS_RECORD_PLAINTEXT_MAX + 2048;
 /// At least what any cipher suite adds to a record: header 5, explicit nonce 8, tag 16.
 const RECORD_OVERHEAD_OCTETS_MAX: usize = 32;
 /// At least two KeyUpdate records and an alert, which may precede the records of one call.
@@ -233,7 +231,7 @@ impl Engine {
                 return Err(TlsError::HandshakeOversized);
             }
             let next = incoming.get(end..).unwrap_or_default();
-            match complete_record_len(next) {
+            match complete_len(next) {
                 Some(len) if !self.peer_closed => end += len,
                 _ => return Ok(consumed),
             }
@@ -328,6 +326,22 @@ impl Engine {
                 _ => return Err(TlsError::Closed),
             }
         }
+    }
+
+    /// Can the connection leave for the kernel now? Not while rustls has something to say, or part of
+    /// a handshake message.
+    pub fn can_leave(&self) -> bool {
+        self.held == 0
+            && self.is_established()
+            && !self.peer_closed
+            && self.sending == Sending::Open
+            && !self.connection.wants_write()
+    }
+
+    /// Version and cipher, once negotiated, if the kernel could know them.
+    pub fn protection(&self) -> Option<Protection> {
+        let suite = self.connection.negotiated_cipher_suite()?.suite();
+        Protection::of(self.connection.protocol_version()?, suite)
     }
 
     /// Gives up the connection for kernel TLS: its secrets, and what computes later ones.
@@ -456,23 +470,6 @@ fn append_encoded(mut data: EncodeTlsData<'_, ServerConnectionData>, outgoing: &
         let written = data.encode(outgoing.get_mut(start..).unwrap_or_default());
         outgoing.truncate(start + written.unwrap_or(0));
     }
-}
-
-/// Length of the record at the front of `octets` if it is complete.
-///
-/// Octets that cannot be a record's header come back whole: rustls finds what is wrong with them
-/// and answers with the alert for it, where waiting for their pretended length would stall.
-fn complete_record_len(octets: &[u8]) -> Option<usize> {
-    let &[kind, major, _, high, low, ..] = octets else {
-        return None;
-    };
-    let fragment = usize::from(u16::from_be_bytes([high, low]));
-    // Content types from change_cipher_spec to heartbeat (RFC 8446 §B.1).
-    if !(20..=24).contains(&kind) || major != 3 || fragment > RECORD_FRAGMENT_OCTETS_MAX {
-        return Some(octets.len());
-    }
-    let len = RECORD_HEADER_OCTETS + fragment;
-    (octets.len() >= len).then_some(len)
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@
 mod engine;
 mod error;
 mod identity;
+mod offload;
+pub mod probe;
+pub mod record;
 mod sessions;
 #[cfg(test)]
 mod testing;
@@ -29,6 +32,7 @@ use crate::limits;
 pub use engine::{Engine, Progress, sealed_len};
 pub use error::TlsError;
 pub use identity::{CERTIFICATE_FILE as SELF_SIGNED_CERTIFICATE_FILE, Identity, IdentityError};
+pub use offload::{Cipher, KernelTls, OffloadError, Protection, Version};
 pub use sessions::{ControlTls, SessionStore};
 
 /// First octets of TLS records that may follow a handshake: change_cipher_spec, alert, handshake,

@@ -1,0 +1,380 @@
+//! Data connections whose records the kernel protects: the take-over, what the client says meanwhile,
+//! new keys, and the end.
+
+use std::io;
+
+use tracing::{debug, info};
+
+use super::kernel::Traits;
+use super::route::Fallback;
+use super::secure::Secured;
+use super::{Link, lost};
+use crate::limits;
+use crate::proto::TransferEnd;
+use crate::rt::{self, Received, SendBuffer, Socket};
+use crate::tls::record::{self, Record};
+use crate::tls::{KernelTls, OffloadError};
+
+/// Octets of the client's looked at in one go where it should be silent.
+const LISTEN_OCTETS: usize = 4096;
+/// Room in the socket's buffer that is always enough for the records which the kernel has encrypted
+/// but not passed on to TCP yet, and one more.
+const PENDING_OCTETS_MAX: u32 = 64 * 1024;
+/// Pause before the socket's buffer is looked at again.
+const SETTLE_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
+
+/// What became of a take-over.
+pub(super) enum TakeOver {
+    /// The kernel has the keys.
+    Done {
+        /// The connection.
+        kernel: Box<Offloaded>,
+        /// What the client sent before, opened.
+        early: Vec<u8>,
+    },
+    /// It stays in this process, as it was.
+    Declined {
+        /// The connection.
+        secured: Box<Secured>,
+        /// Why.
+        reason: Fallback,
+    },
+}
+
+/// What still comes from the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hearing {
+    Open,
+    /// It has sent close_notify or FIN.
+    Ended,
+    /// It has sent what this kernel cannot decrypt.
+    Deaf,
+}
+
+/// A connection with kernel TLS in both directions.
+pub(super) struct Offloaded {
+    tls: KernelTls,
+    traits: Traits,
+    hearing: Hearing,
+}
+
+/// Hands a connection over to the kernel, between two records of the client.
+///
+/// Nothing is lost: rustls is given the rest of a record that has come in part, and its plaintext is
+/// handed on. Whatever speaks against the take-over is found before the keys leave rustls, as far as
+/// it can be; the connection then stays with rustls.
+///
+/// # Errors
+/// The kernel refused after all, or the client broke off.
+pub(super) async fn take_over(
+    socket: &Socket,
+    mut secured: Box<Secured>,
+    link: &Link,
+) -> Result<TakeOver, TransferEnd> {
+    let declined = |secured, reason| Ok(TakeOver::Declined { secured, reason });
+    let Some(protection) = secured.engine.protection() else {
+        return declined(secured, Fallback::Unsupported);
+    };
+    if let Err(error) = socket.attach_kernel_tls() {
+        debug!(%error, "kernel TLS not attached");
+        // After the client's FIN the kernel takes nobody over; all that it sent is here already.
+        let reason = match error.kind() {
+            io::ErrorKind::NotConnected => Fallback::Late,
+            _ => Fallback::Refused,
+        };
+        return declined(secured, reason);
+    }
+    complete_record(socket, &mut secured, link).await?;
+    if !secured.incoming.is_empty() || !secured.engine.can_leave() {
+        return declined(secured, Fallback::Late);
+    }
+    let policy = &link.settings.kernel_tls;
+    let traits = policy.traits(protection);
+    let Secured { engine, early, .. } = *secured;
+    match KernelTls::take_over(engine, protection, traits.no_padding, socket) {
+        Ok(tls) => Ok(TakeOver::Done {
+            kernel: Box::new(Offloaded {
+                tls,
+                traits,
+                hearing: Hearing::Open,
+            }),
+            early,
+        }),
+        Err(error) => {
+            policy.failed(protection, rt::now(), &error);
+            Err(TransferEnd::ConnectionLost)
+        }
+    }
+}
+
+/// Receives the rest of a record that has come in part, and no octet more.
+async fn complete_record(
+    socket: &Socket,
+    secured: &mut Secured,
+    link: &Link,
+) -> Result<(), TransferEnd> {
+    while !secured.incoming.is_empty() && secured.engine.can_leave() {
+        let held = secured.incoming.len();
+        let missing = record::missing_len(&secured.incoming);
+        secured.incoming.resize(held + missing, 0);
+        let room = secured.incoming.get_mut(held..).unwrap_or_default();
+        let received = socket.receive_now(room);
+        let count = received.as_ref().map_or(0, |count| *count);
+        secured.incoming.truncate(held + count);
+        match received {
+            // The end, in the middle of a record: whoever reads next will find it again.
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                link.unstalled(socket, socket.readable())
+                    .await?
+                    .map_err(lost)?;
+                link.handle.check()?;
+                continue;
+            }
+            Err(error) => return Err(lost(error)),
+        }
+        secured.open_incoming(socket)?;
+    }
+    Ok(())
+}
+
+impl Offloaded {
+    /// Between two chunks of a download: is the client still there, does it say anything, do the keys
+    /// last for so many octets more?
+    ///
+    /// sendfile(2) with kernel TLS can report success for a whole file to a connection that was reset:
+    /// the error is taken by a record that counts as sent. The state of the connection tells.
+    ///
+    /// # Errors
+    /// How the transfer ended instead.
+    pub(super) async fn attend(
+        &mut self,
+        socket: &Socket,
+        octets: u64,
+        link: &Link,
+    ) -> Result<(), TransferEnd> {
+        let glance = socket.glance().map_err(lost)?;
+        if glance.gone {
+            link.handle.check()?;
+            return Err(TransferEnd::ConnectionLost);
+        }
+        if glance.readable && self.hearing == Hearing::Open {
+            self.listen(socket, link).await?;
+        }
+        // One more, for a record that was closed early.
+        let records = octets.div_ceil(limits::TLS_RECORD_PLAINTEXT_MAX as u64) + 1;
+        if self.tls.count(records) > self.traits.records_max {
+            if !self.traits.rekey || !self.tls.is_tls13() {
+                info!(
+                    "the keys of a data connection are used up, and this kernel cannot change them"
+                );
+                return Err(TransferEnd::ConnectionLost);
+            }
+            self.renew(socket, link).await?;
+            self.tls.count(records);
+        }
+        Ok(())
+    }
+
+    /// Looks at what the client says during a download.
+    async fn listen(&mut self, socket: &Socket, link: &Link) -> Result<(), TransferEnd> {
+        let mut octets = [0; LISTEN_OCTETS];
+        for _ in 0..limits::RECORDS_PER_LOOK_MAX {
+            let received = match socket.receive_record_now(&mut octets) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(lost(error)),
+            };
+            match self.read(received, &octets) {
+                Record::Data => {}
+                Record::EndOfStream | Record::CloseNotify => {
+                    self.hearing = Hearing::Ended;
+                    break;
+                }
+                other => self.heed(other, socket, link).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What a record is.
+    pub(super) fn read(&self, received: Received, octets: &[u8]) -> Record {
+        let payload = octets.get(..received.count).unwrap_or_default();
+        Record::read(received.record_type, payload, self.tls.is_tls13())
+    }
+
+    /// Does what a record demands that is neither data nor an end.
+    ///
+    /// # Errors
+    /// It ends the transfer.
+    pub(super) async fn heed(
+        &mut self,
+        record: Record,
+        socket: &Socket,
+        link: &Link,
+    ) -> Result<(), TransferEnd> {
+        match record {
+            Record::Data | Record::EndOfStream | Record::CloseNotify => Ok(()),
+            Record::KeyUpdate { requested } => {
+                self.follow(socket, link)?;
+                if requested {
+                    self.renew(socket, link).await?;
+                }
+                Ok(())
+            }
+            Record::Alert(record::USER_CANCELED) => Ok(()),
+            Record::Alert(description) => {
+                debug!(description, "alert on a data connection");
+                Err(TransferEnd::ConnectionLost)
+            }
+            Record::Unexpected(record_type) => {
+                debug!(record_type, "unexpected record on a data connection");
+                let _ = socket.send_record_now(record::ALERT, &record::UNEXPECTED_MESSAGE);
+                Err(TransferEnd::ConnectionLost)
+            }
+        }
+    }
+
+    /// Takes the client's new keys into use (RFC 8446 §4.6.3).
+    fn follow(&mut self, socket: &Socket, link: &Link) -> Result<(), TransferEnd> {
+        if !self.traits.rekey {
+            info!(
+                "a client changed its TLS keys, which kernel TLS cannot follow before Linux 6.14: transfer \
+                 ended; for such clients choose --ktls off"
+            );
+            return Err(TransferEnd::ConnectionLost);
+        }
+        let updated = self.tls.update_receiving(socket);
+        updated.map_err(|error| self.refused(&error, link))
+    }
+
+    /// New keys that the kernel did not take, although the probe saw it take some.
+    fn refused(&self, error: &OffloadError, link: &Link) -> TransferEnd {
+        let policy = &link.settings.kernel_tls;
+        policy.failed(self.tls.protection(), rt::now(), error);
+        TransferEnd::ConnectionLost
+    }
+
+    /// Announces new keys for what we send, and takes them into use.
+    async fn renew(&mut self, socket: &Socket, link: &Link) -> Result<(), TransferEnd> {
+        if !self.traits.rekey {
+            return Err(TransferEnd::ConnectionLost);
+        }
+        send_record(socket, record::KEY_UPDATE_TYPE, &record::KEY_UPDATE, link).await?;
+        let updated = self.tls.update_sending(socket);
+        updated.map_err(|error| self.refused(&error, link))
+    }
+
+    /// Counts an error of sending if it is the kernel's own.
+    pub(super) fn blame(&self, error: &io::Error, link: &Link) {
+        if is_fault_of_kernel(error) {
+            let policy = &link.settings.kernel_tls;
+            policy.failed(self.tls.protection(), rt::now(), error);
+        }
+    }
+
+    /// Sends close_notify behind the last octet.
+    ///
+    /// A record that the kernel has accepted may still wait in it, encrypted, for room in TCP's
+    /// buffer; FIN would overtake it. With enough room in that buffer the call that sends
+    /// close_notify passes on all that waits, in order.
+    ///
+    /// # Errors
+    /// How the transfer ended instead.
+    pub(super) async fn close(&mut self, socket: &Socket, link: &Link) -> Result<(), TransferEnd> {
+        let settled = async {
+            while !has_room(socket.send_buffer().map_err(lost)?) {
+                rt::sleep(SETTLE_PAUSE).await;
+                if socket.glance().map_err(lost)?.gone {
+                    return Err(TransferEnd::ConnectionLost);
+                }
+                link.handle.check()?;
+            }
+            Ok(())
+        };
+        link.unstalled(socket, settled).await??;
+        send_record(socket, record::ALERT, &record::CLOSE_NOTIFY, link).await
+    }
+
+    /// As much of [`Self::close`] as can be done at once: on a connection that is about to be closed
+    /// there is nobody to wait for.
+    pub(super) fn close_now(&mut self, socket: &Socket) {
+        let _ = socket.send_record_now(record::ALERT, &record::CLOSE_NOTIFY);
+    }
+
+    /// After a download: receives what is there. `Ok(None)`: something that is of no interest;
+    /// `Ok(Some(true))`: close_notify; `Ok(Some(false))`: FIN.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there, or nothing that comes can be read any more.
+    pub(super) fn absorb(
+        &mut self,
+        socket: &Socket,
+        octets: &mut [u8],
+    ) -> io::Result<Option<bool>> {
+        if self.hearing == Hearing::Deaf {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let received = match socket.receive_record_now(octets) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.hearing = Hearing::Deaf;
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            other => other?,
+        };
+        Ok(match self.read(received, octets) {
+            Record::EndOfStream => Some(false),
+            Record::CloseNotify => Some(true),
+            // We send nothing any more, so only what the client sends changes.
+            Record::KeyUpdate { .. } => {
+                if !self.traits.rekey || self.tls.update_receiving(socket).is_err() {
+                    self.hearing = Hearing::Deaf;
+                }
+                None
+            }
+            _ => None,
+        })
+    }
+
+    /// Can nothing that comes be read any more?
+    pub(super) fn is_deaf(&self) -> bool {
+        self.hearing == Hearing::Deaf
+    }
+}
+
+async fn send_record(
+    socket: &Socket,
+    record_type: u8,
+    payload: &[u8],
+    link: &Link,
+) -> Result<(), TransferEnd> {
+    loop {
+        match socket.send_record_now(record_type, payload) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                link.unstalled(socket, socket.writable())
+                    .await?
+                    .map_err(lost)?;
+                link.handle.check()?;
+            }
+            other => return other.map_err(lost),
+        }
+    }
+}
+
+fn has_room(buffer: SendBuffer) -> bool {
+    buffer.queued == 0 || buffer.size.saturating_sub(buffer.queued) >= PENDING_OCTETS_MAX
+}
+
+/// Errors that no client can bring about.
+fn is_fault_of_kernel(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::InvalidInput
+            | Kind::OutOfMemory
+            | Kind::Unsupported
+            | Kind::NotFound
+            | Kind::ResourceBusy
+    )
+}
