@@ -2,6 +2,7 @@
 //! new keys, and the end.
 
 use std::io;
+use std::time::Duration;
 
 use tracing::{debug, info};
 
@@ -20,8 +21,10 @@ const LISTEN_OCTETS: usize = 4096;
 /// Room in the socket's buffer that is always enough for the records which the kernel has encrypted
 /// but not passed on to TCP yet, and one more.
 const PENDING_OCTETS_MAX: u32 = 64 * 1024;
-/// Pause before the socket's buffer is looked at again.
-const SETTLE_PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
+/// Pause before the socket's buffer is looked at again; each is twice as long as the one before.
+const SETTLE_PAUSE: Duration = Duration::from_millis(1);
+/// The longest such pause.
+const SETTLE_PAUSE_MAX: Duration = Duration::from_millis(256);
 
 /// What became of a take-over.
 pub(super) enum TakeOver {
@@ -284,8 +287,10 @@ impl Offloaded {
     /// How the transfer ended instead.
     pub(super) async fn close(&mut self, socket: &Socket, link: &Link) -> Result<(), TransferEnd> {
         let settled = async {
+            let mut pause = SETTLE_PAUSE;
             while !has_room(socket.send_buffer().map_err(lost)?) {
-                rt::sleep(SETTLE_PAUSE).await;
+                rt::sleep(pause).await;
+                pause = (2 * pause).min(SETTLE_PAUSE_MAX);
                 if socket.glance().map_err(lost)?.gone {
                     return Err(TransferEnd::ConnectionLost);
                 }
