@@ -297,3 +297,84 @@ fn compare(what: &str, actual: &[u8], expected: &[u8]) -> Result<(), Problem> {
 fn unexpected(expected: &str, record: Record) -> Problem {
     Problem::Wrong(format!("{expected} was received as {record:?}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says whether the kernel has what these tests are about.
+    fn has_kernel_tls() -> bool {
+        let has = attach(&Link::new().unwrap()).is_ok();
+        if !has {
+            println!("skipped: this kernel has no TLS (modprobe tls)");
+        }
+        has
+    }
+
+    #[test]
+    fn keys_of_another_connection_are_noticed() {
+        if !has_kernel_tls() {
+            return;
+        }
+        let bench = Bench::new().unwrap();
+        for protection in Protection::ALL {
+            // The client of another connection; a failure ends it, so each way has its own.
+            let subject = || {
+                let mut subject = Subject::new(&bench, protection, false).ok()?;
+                subject.client = bench.connect(protection).unwrap().client;
+                Some(subject)
+            };
+            let (Some(mut sending), Some(mut receiving)) = (subject(), subject()) else {
+                println!("skipped: {protection} (its module is not loaded)");
+                continue;
+            };
+            let sent = sending.check_sending(&bench.content).unwrap_err();
+            assert!(sent.to_string().contains("decrypting"), "{sent}");
+            let received = receiving.check_receiving(&bench.content).unwrap_err();
+            assert!(received.to_string().contains("receiving"), "{received}");
+        }
+    }
+
+    #[test]
+    fn a_changed_record_is_noticed() {
+        if !has_kernel_tls() {
+            return;
+        }
+        let bench = Bench::new().unwrap();
+        for no_padding in [false, true] {
+            let mut subject = Subject::new(&bench, Protection::ALL[0], no_padding).unwrap();
+            let mut records = Vec::new();
+            link::write_records(&mut subject.client, &[7; 1000], &mut records).unwrap();
+            records[500] ^= 1;
+            let mut plain = Vec::new();
+            let problem = subject.receive(&mut &records[..], &mut plain, 1000);
+            assert!(matches!(problem, Err(Problem::Wrong(_))), "{problem:?}");
+            assert!(plain.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_differs_is_told() {
+        assert_eq!(compare("sent", b"octets", b"octets"), Ok(()));
+        let told = |actual, expected| compare("sent", actual, expected).unwrap_err().to_string();
+        let text = told(b"octXts", b"octets");
+        assert!(text.contains("from octet 3 on (6 of 6)"), "{text}");
+        let text = told(b"oct", b"octets");
+        assert!(text.contains("from octet 3 on (3 of 6)"), "{text}");
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_send_is_not_waited_for_for_ever() {
+        let bench = Bench::new().unwrap();
+        let mut ends = bench.connect(Protection::ALL[0]).unwrap();
+        // Without the kernel's TLS clear text arrives.
+        socket::send_now(&ends.link.ours, &[0; 100]).unwrap();
+        let mut reader = Reader::new(&ends.link, &mut ends.client);
+        let problem = reader.read_until(100).unwrap_err();
+        assert!(problem.to_string().contains("decrypting"), "{problem}");
+        let mut ends = bench.connect(Protection::ALL[0]).unwrap();
+        let mut reader = Reader::new(&ends.link, &mut ends.client);
+        let problem = reader.read_to_end().unwrap_err();
+        assert!(problem.to_string().contains("close_notify"), "{problem}");
+    }
+}

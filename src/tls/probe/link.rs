@@ -27,8 +27,8 @@ const ROOM_WAIT: Duration = Duration::from_millis(10);
 const ROOM_WAITS_MAX: u32 = 200;
 /// A chunk of ciphertext should fit into the sockets' buffers, as far as the system allows.
 const SOCKET_BUFFER_OCTETS: usize = 1024 * 1024;
-/// Larger than a processor's second level cache, as files are.
-const CONTENT_OCTETS: usize = 4 * 1024 * 1024;
+/// Most of it is not in the processor's nearest caches when it is read, as it is with files.
+const CONTENT_OCTETS: usize = 2 * 1024 * 1024;
 /// No handshake has more flights.
 const FLIGHTS_MAX: usize = 8;
 /// The name in the certificate.

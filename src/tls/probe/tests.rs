@@ -23,6 +23,12 @@ fn everything_this_kernel_protects_is_right() {
             Some(problem) => panic!("{protection}: {problem}"),
         }
         let tls13 = protection.version == Version::Tls13;
+        if tls13 && protection.cipher == Cipher::Aes256Gcm {
+            // The first to be measured, and measured however slow the machine is.
+            let costs = suite.costs;
+            assert!(costs.user_send.and(costs.kernel_sendfile).is_some());
+            assert!(costs.user_receive.and(costs.kernel_receive).is_some());
+        }
         assert!(tls13 || !suite.rekey && !suite.no_padding, "{protection}");
         let rekeys = report.suites.iter().any(|suite| suite.rekey);
         assert_eq!(suite.rekey, tls13 && rekeys, "{protection}");
@@ -35,10 +41,15 @@ fn without_kernel_tls_the_probe_takes_no_time() {
         println!("skipped: this kernel has TLS");
         return;
     }
-    // Other tests run beside this one; the fastest of several runs is what it takes.
+    // Other tests run beside this one; the fastest of several runs is what it takes. How much that is
+    // depends on the machine, which may be an emulated one, and so does what it must be less than.
     let time = (0..20).map(|_| run().time).min().unwrap();
-    println!("{time:?}");
-    assert!(time < Duration::from_millis(1), "{time:?}");
+    let began = link::now();
+    let bench = Bench::new().unwrap();
+    let preparing = began.elapsed();
+    drop(bench);
+    println!("{time:?}; a certificate and a file would take {preparing:?}");
+    assert!(time * 5 < preparing, "{time:?}, {preparing:?}");
 }
 
 #[test]
