@@ -315,6 +315,10 @@ fn command(options: &[&str], directory: &Path, passive_ports: (u16, u16)) -> Com
         usual("--run-as", &"root");
     }
     command.args(options);
+    // Options for the whole suite, as `--ktls on --route sendfile`.
+    if let Ok(more) = std::env::var("RINGFTPD_TEST_OPTIONS") {
+        command.args(more.split_whitespace());
+    }
     command
 }
 
