@@ -2,7 +2,7 @@
 //! kernel threads that serve the ring, for one large file.
 //!
 //! In an emulator that counts instructions (`benches/cost-in-lab`) a nanosecond is an instruction, and the figures repeat;
-//! elsewhere they are times and as noisy as times are. `cargo bench --bench cost [-- OCTETS]`.
+//! elsewhere they are times and as noisy as times are. `cargo bench --bench cost [-- OCTETS] [PART OF A ROW]`.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -82,6 +82,10 @@ fn main() {
         .skip(1)
         .find_map(|word| word.parse().ok())
         .unwrap_or(OCTETS);
+    let wanted = std::env::args()
+        .skip(1)
+        .find(|word| !word.starts_with('-') && word.parse::<usize>().is_err())
+        .unwrap_or_default();
     let kernel_tls = ringftpd::tls::probe::run()
         .suites
         .iter()
@@ -101,7 +105,10 @@ fn main() {
             &DOWNLOADS
         };
         let uploads = if clear { &CLEAR_UPLOADS[..] } else { &UPLOADS };
-        for way in downloads {
+        let chosen = |direction: &str, way: &Way| {
+            format!("{direction} {} {}", protection.name, way.name).contains(&wanted)
+        };
+        for way in downloads.iter().filter(|way| chosen("download", way)) {
             measure(
                 "download",
                 &protection,
@@ -113,7 +120,7 @@ fn main() {
                 octets,
             );
         }
-        for way in uploads {
+        for way in uploads.iter().filter(|way| chosen("upload", way)) {
             measure(
                 "upload",
                 &protection,

@@ -304,6 +304,10 @@ async fn move_octets(
     if choice.route.is_kernel_tls() {
         records = records.take_over(socket, choice, link).await?;
     }
+    if choice.route.is_kernel_tls() || choice.route.is_direct() {
+        // FIN follows right behind the last octet.
+        socket.cork();
+    }
     match opened {
         Opened::Upload(upload) => {
             return receive::run(socket, records, upload, choice, link).await;

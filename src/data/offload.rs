@@ -289,6 +289,7 @@ impl Offloaded {
         let settled = async {
             let mut pause = SETTLE_PAUSE;
             while !has_room(socket.send_buffer().map_err(lost)?) {
+                socket.uncork();
                 rt::sleep(pause).await;
                 pause = (2 * pause).min(SETTLE_PAUSE_MAX);
                 if socket.glance().map_err(lost)?.gone {

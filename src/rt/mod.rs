@@ -293,6 +293,16 @@ impl Socket {
         socket::acknowledge_at_once(self);
     }
 
+    /// Holds back segments that are not full, until FIN.
+    pub fn cork(&self) {
+        socket::cork(self);
+    }
+
+    /// Lets what was held back leave.
+    pub fn uncork(&self) {
+        socket::uncork(self);
+    }
+
     /// Ends both directions and every wait on this socket.
     pub fn shut_down(&self) {
         socket::shut_down(self);

@@ -180,6 +180,18 @@ pub fn tune_data(fd: impl AsFd) {
     let _ = SockRef::from(&fd.as_fd()).set_tcp_nodelay(true);
 }
 
+/// Holds back segments that are not full, until FIN or [`uncork`], but for 200 ms at most. Each record
+/// of kernel TLS would go out by itself otherwise.
+pub fn cork(fd: impl AsFd) {
+    // Not more than an optimisation, and possible on every TCP socket.
+    let _ = SockRef::from(&fd.as_fd()).set_tcp_cork(true);
+}
+
+/// Ends [`cork`]: what was held back leaves.
+pub fn uncork(fd: impl AsFd) {
+    let _ = SockRef::from(&fd.as_fd()).set_tcp_cork(false);
+}
+
 /// Acknowledges the next segments at once. A TLS client answers our flight with two small messages
 /// (change_cipher_spec, Finished); where it has not set TCP_NODELAY its kernel holds the second back
 /// until the first is acknowledged, and ours would wait 40 ms with that.
