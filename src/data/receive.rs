@@ -193,74 +193,126 @@ async fn receive_clear(socket: &Socket, sink: &mut Sink, link: &Link) -> Result<
 /// Once so much has come that kernel TLS is worth it, and between two records, the kernel takes over.
 async fn receive_sealed(
     socket: &Socket,
-    mut secured: Box<Secured>,
+    secured: Box<Secured>,
     sink: &mut Sink,
     choice: &mut Choice,
     link: &Link,
 ) -> Result<(), TransferEnd> {
     let mut moves_at = moves_at(&secured, choice, link);
-    let mut plain = std::mem::take(&mut secured.early);
-    let mut buffer = rt::take_buffer();
-    let mut held = secured.incoming.len();
-    if let Some(front) = buffer.get_mut(..held) {
-        front.copy_from_slice(&secured.incoming);
-    }
-    let mut closed = secured.engine.peer_closed();
-    while !closed {
-        if !plain.is_empty() {
-            sink.write(whole(plain), link).await?;
-            plain = rt::take_vector();
-        }
+    let mut opener = Opener::new(secured);
+    while !opener.closed {
+        opener.write_plain(sink, link).await?;
         if moves_at.is_some_and(|octets| link.handle.octets() >= octets) {
             moves_at = None;
-            let rest = buffer.get(..held).unwrap_or_default();
-            secured.incoming = rest.to_vec();
-            match offload::take_over(socket, secured, link).await? {
+            match offload::take_over(socket, opener.into_secured(), link).await? {
                 TakeOver::Done { kernel, early } => {
                     *choice = Route::KernelTlsReceive.into();
-                    rt::give_buffer(buffer);
                     if !early.is_empty() {
                         sink.write(whole(early), link).await?;
                     }
                     return receive_kernel(socket, kernel, sink, link).await;
                 }
-                TakeOver::Declined {
-                    secured: stays,
-                    reason,
-                } => {
-                    secured = stays;
+                TakeOver::Declined { secured, reason } => {
                     choice.fallback = Some(reason);
-                    plain.append(&mut secured.early);
-                    closed = secured.engine.peer_closed();
-                    held = secured.incoming.len();
-                    if let Some(front) = buffer.get_mut(..held) {
-                        front.copy_from_slice(&secured.incoming);
-                    }
+                    opener = Opener::new(secured);
                     continue;
                 }
             }
         }
+        if !opener.receive(socket, sink, link).await? {
+            return end_of_stream(opener.held, link);
+        }
+    }
+    // Answered at once: some clients wait for it before they close.
+    opener.secured.close(socket);
+    opener.write_plain(sink, link).await?;
+    rt::give_buffer(opener.buffer);
+    let _ = socket.finish_sending();
+    link.handle.check()
+}
+
+/// Opens the client's records in this process.
+struct Opener {
+    secured: Box<Secured>,
+    /// What was received; opened in place.
+    buffer: Vec<u8>,
+    /// Octets at the front of `buffer` that are not opened yet.
+    held: usize,
+    /// What was opened, to be written.
+    plain: Vec<u8>,
+    /// close_notify has come.
+    closed: bool,
+}
+
+impl Opener {
+    fn new(mut secured: Box<Secured>) -> Self {
+        let mut buffer = rt::take_buffer();
+        let held = secured.incoming.len();
+        if let Some(front) = buffer.get_mut(..held) {
+            front.copy_from_slice(&secured.incoming);
+        }
+        let plain = std::mem::take(&mut secured.early);
+        let closed = secured.engine.peer_closed();
+        Self {
+            secured,
+            buffer,
+            held,
+            plain,
+            closed,
+        }
+    }
+
+    /// Gives the connection back, with what is not opened yet.
+    fn into_secured(mut self) -> Box<Secured> {
+        let rest = self.buffer.get(..self.held).unwrap_or_default();
+        self.secured.incoming = rest.to_vec();
+        self.secured.early = self.plain;
+        rt::give_buffer(self.buffer);
+        self.secured
+    }
+
+    async fn write_plain(&mut self, sink: &mut Sink, link: &Link) -> Result<(), TransferEnd> {
+        if self.plain.is_empty() {
+            return Ok(());
+        }
+        let plain = std::mem::replace(&mut self.plain, rt::take_vector());
+        sink.write(whole(plain), link).await
+    }
+
+    /// Receives what there is, opens the whole records of it and keeps the rest at the front; tells
+    /// whether anything came.
+    async fn receive(
+        &mut self,
+        socket: &Socket,
+        sink: &mut Sink,
+        link: &Link,
+    ) -> Result<bool, TransferEnd> {
+        let buffer = std::mem::take(&mut self.buffer);
         let span = Span {
-            start: held,
+            start: self.held,
             end: buffer.len(),
             buffer,
         };
-        let count;
-        (buffer, count) = sink.receive_beside(socket, span, link).await?;
+        let (buffer, count) = sink.receive_beside(socket, span, link).await?;
+        self.buffer = buffer;
         if count == 0 {
-            return end_of_stream(held, link);
+            return Ok(false);
         }
-        held += count;
-        (held, closed) = open_records(socket, &mut secured, &mut buffer, held, &mut plain)?;
+        let mut outgoing = Vec::new();
+        let end = self.held + count;
+        let records = self.buffer.get_mut(..end).unwrap_or_default();
+        let engine = &mut self.secured.engine;
+        let opened = engine.process_slice(records, &mut self.plain, &mut outgoing);
+        if !outgoing.is_empty() {
+            // An alert, or the answer to a key update: a few octets on an otherwise unused direction.
+            let _ = socket.send_now(&outgoing);
+        }
+        let (consumed, progress) = opened.map_err(|error| lost(io::Error::other(error)))?;
+        self.buffer.copy_within(consumed..end, 0);
+        self.held = end - consumed;
+        self.closed = progress == Progress::PeerClosed;
+        Ok(true)
     }
-    // Answered at once: some clients wait for it before they close.
-    secured.close(socket);
-    if !plain.is_empty() {
-        sink.write(whole(plain), link).await?;
-    }
-    rt::give_buffer(buffer);
-    let _ = socket.finish_sending();
-    link.handle.check()
 }
 
 /// After how many octets the kernel shall take over.
@@ -314,27 +366,6 @@ async fn receive_kernel(
     kernel.close_now(socket);
     let _ = socket.finish_sending();
     link.handle.check()
-}
-
-/// Opens the whole records at the front of the buffer and moves the rest to the front. Returns the
-/// length of the rest and whether the client has closed.
-fn open_records(
-    socket: &Socket,
-    secured: &mut Secured,
-    buffer: &mut [u8],
-    held: usize,
-    plain: &mut Vec<u8>,
-) -> Result<(usize, bool), TransferEnd> {
-    let mut outgoing = Vec::new();
-    let records = buffer.get_mut(..held).unwrap_or_default();
-    let opened = secured.engine.process_slice(records, plain, &mut outgoing);
-    if !outgoing.is_empty() {
-        // An alert, or the answer to a key update: a few octets on an otherwise unused direction.
-        let _ = socket.send_now(&outgoing);
-    }
-    let (consumed, progress) = opened.map_err(|error| lost(io::Error::other(error)))?;
-    buffer.copy_within(consumed..held, 0);
-    Ok((held - consumed, progress == Progress::PeerClosed))
 }
 
 /// FIN without close_notify. In the middle of a record no policy makes it an end.
