@@ -11,7 +11,10 @@ use rustls::client::{
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, NamedGroup, SignatureScheme};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, NamedGroup, SignatureScheme, SupportedCipherSuite,
+    SupportedProtocolVersion,
+};
 
 use super::server::process_directory;
 
@@ -175,6 +178,20 @@ impl Profile {
         }
     }
 
+    /// A client that offers this cipher suite alone.
+    pub fn of(suite: SupportedCipherSuite) -> Self {
+        let mut provider = CryptoProvider::clone(provider());
+        provider.cipher_suites = vec![suite];
+        let version = match suite {
+            SupportedCipherSuite::Tls12(_) => &TLS12,
+            SupportedCipherSuite::Tls13(_) => &TLS13,
+        };
+        Self {
+            base: make_base(provider.into(), version),
+            tickets: Arc::default(),
+        }
+    }
+
     /// TLS 1.3, or what the variable `RINGFTPD_TEST_TLS` (`1.2`, `1.3`) says for the whole suite.
     pub fn usual() -> Self {
         match std::env::var("RINGFTPD_TEST_TLS").as_deref() {
@@ -222,12 +239,17 @@ fn base(version: Version) -> &'static ClientConfig {
         Version::Tls12 => (&TLS12_BASE, &TLS12),
         Version::Tls13 => (&TLS13_BASE, &TLS13),
     };
-    cell.get_or_init(|| {
-        ClientConfig::builder_with_provider(provider().clone())
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Pinned))
-            .with_no_client_auth()
-    })
+    cell.get_or_init(|| make_base(provider().clone(), version))
+}
+
+fn make_base(
+    provider: Arc<CryptoProvider>,
+    version: &'static SupportedProtocolVersion,
+) -> ClientConfig {
+    ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Pinned))
+        .with_no_client_auth()
 }
