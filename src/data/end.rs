@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Link, Records, lost, secure::Secured};
+use super::{Link, Records, elapsed, lost, secure::Secured};
 use crate::limits;
 use crate::proto::TransferEnd;
 use crate::rt::{self, Socket};
@@ -35,54 +35,79 @@ pub(super) async fn exchange(
     drain(socket, records, link).await
 }
 
-/// Reads until the client has closed its direction, of TLS or of TCP: closing with its close_notify
-/// unread would send RST and destroy what is still on its way to it. A reset here means that the
-/// client did not want the rest.
+/// Waits until the client's kernel has acknowledged everything, and a little for the client to close.
+///
+/// What the client says meanwhile is read: closing with its close_notify unread would send RST and
+/// destroy what is still on its way to it. Its own end of TLS or of TCP tells nothing about what it has
+/// received, as it may end its direction before it reads. A reset means that it did not want the rest.
 ///
 /// Some clients close only when they have read the final reply. So the wait also ends, a little
-/// later, when the client's kernel has acknowledged everything including our FIN; after the client's
-/// close_notify, behind which nothing but FIN can follow, at once.
+/// later, without their close; after it, behind which nothing can follow, at once.
 async fn drain(socket: &Socket, records: &mut Records, link: &Link) -> Result<(), TransferEnd> {
-    let mut readiness = None;
-    let mut patience = limits::DRAIN_ACKNOWLEDGED_WAIT;
-    let wait = async {
-        let mut octets = [0; 2048];
-        // A client that sends and sends instead of closing is cut off: it must neither keep the core
-        // busy for as long as it likes nor have all of it remembered.
-        let mut reads_left = limits::DRAIN_READS_MAX;
-        while reads_left > 0 {
-            match hear(socket, records, &mut octets) {
-                Ok(Heard::End) => return Ok(()),
-                Ok(Heard::Closed) if socket.all_acknowledged() => return Ok(()),
-                Ok(Heard::Closed) => {
-                    reads_left -= 1;
-                    patience = limits::DRAIN_CLOSED_WAIT;
-                }
-                Ok(Heard::Noise) => reads_left -= 1,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let ready = if records.are_deaf() {
-                        // What has come stays, and would be announced again and again.
-                        rt::sleep(patience).await;
-                        false
-                    } else {
-                        socket.readable_within(patience, &mut readiness).await?
-                    };
-                    if !ready && socket.all_acknowledged() {
-                        return Ok(());
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    };
-    let waited = rt::within(link.settings.drain_time_max, socket, wait).await;
+    let drained = await_delivery(socket, records, link).await;
     // A poll may still be in flight; it holds the descriptor.
     socket.shut_down();
-    match waited {
-        Ok(Err(error)) => Err(lost(error)),
-        // Not closed in time: every octet and the FIN have left, which is all we can do.
-        Ok(Ok(())) | Err(rt::TimedOut) => link.handle.check(),
+    drained
+}
+
+async fn await_delivery(
+    socket: &Socket,
+    records: &mut Records,
+    link: &Link,
+) -> Result<(), TransferEnd> {
+    let mut readiness = None;
+    let mut patience = limits::DRAIN_ACKNOWLEDGED_WAIT;
+    // Its own end tells nothing that could be waited for: the rest is asked for now and then.
+    let mut pause = limits::DRAIN_CLOSED_WAIT;
+    let mut octets = [0; 2048];
+    // A client that sends and sends instead of closing is cut off: it must neither keep the core
+    // busy for as long as it likes nor have all of it remembered.
+    let mut reads_left = limits::DRAIN_READS_MAX;
+    let mut progress = (socket.unacknowledged(), rt::now());
+    loop {
+        let heard = hear(socket, records, &mut octets);
+        link.handle.check()?;
+        let gone = socket.is_gone();
+        let left = socket.unacknowledged();
+        if left != progress.0 {
+            progress = (left, rt::now());
+        }
+        let time = elapsed(progress.1);
+        let mut ready = true;
+        match heard {
+            Ok(Heard::End | Heard::Closed) if left == 0 => return Ok(()),
+            Ok(Heard::End) if gone => return Err(TransferEnd::ConnectionLost),
+            Ok(Heard::End) => {
+                rt::sleep(pause).await;
+                pause = (pause * 2).min(limits::DRAIN_ACKNOWLEDGED_WAIT);
+            }
+            Ok(Heard::Closed) => {
+                reads_left -= 1;
+                patience = limits::DRAIN_CLOSED_WAIT;
+            }
+            Ok(Heard::Noise) => reads_left -= 1,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if records.are_deaf() {
+                    // What has come stays, and would be announced again and again.
+                    rt::sleep(patience).await;
+                    ready = false;
+                } else {
+                    let waited = socket.readable_within(patience, &mut readiness).await;
+                    ready = waited.map_err(lost)?;
+                }
+            }
+            Err(error) => return Err(lost(error)),
+        }
+        if socket.unacknowledged() == 0 {
+            if !ready || reads_left == 0 || time >= link.settings.drain_time_max {
+                // Not closed, but everything has arrived.
+                return link.handle.check();
+            }
+        } else if reads_left == 0 {
+            return Err(TransferEnd::ConnectionLost);
+        } else if time >= link.settings.stall_time_max {
+            return Err(TransferEnd::Stalled);
+        }
     }
 }
 

@@ -170,10 +170,17 @@ impl Socket {
         ready.map(|()| true)
     }
 
-    /// Whether the peer's kernel has acknowledged everything sent, FIN included.
+    /// Octets that the peer's kernel has not acknowledged yet; FIN counts as one.
     #[must_use]
-    pub fn all_acknowledged(&self) -> bool {
-        socket::unacknowledged(self).is_ok_and(|octets| octets == 0)
+    pub fn unacknowledged(&self) -> u32 {
+        socket::unacknowledged(self).unwrap_or(u32::MAX)
+    }
+
+    /// Whether there is no connection any more: both sides have ended and acknowledged that, or one
+    /// has reset it. Unlike an error, which is told once, this can be asked for again.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        socket::is_gone(self)
     }
 
     /// Waits until there is room to write, a connect has ended, or the connection has.

@@ -214,6 +214,11 @@ pub fn unacknowledged(fd: impl AsFd) -> io::Result<u32> {
     Ok(u32::try_from(octets).unwrap_or(0))
 }
 
+/// Whether there is no connection any more.
+pub fn is_gone(fd: impl AsFd) -> bool {
+    rustix::net::getpeername(fd).is_err()
+}
+
 /// What can be said of a connection without waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Glance {
