@@ -16,7 +16,7 @@ use socket2::SockRef;
 use crate::common::assert_same;
 use crate::common::client::{Client, Reply};
 use crate::common::link::{End, Link};
-use crate::common::server::{Accounts, Server};
+use crate::common::server::{Accounts, Server, wait_until};
 use crate::pressure::{
     Belongings, DOWNLOADS, Logged, UPLOADS, Way, alone, connect, logged, number, patience,
     put_pattern, seed, slowness, variety,
@@ -28,6 +28,9 @@ const FILE_OCTETS: usize = 8 << 20;
 const BUFFERS: [usize; 2] = [8 * 1024, 128 * 1024];
 /// What may be on its way inside the test's own client.
 const CLIENT_OCTETS: usize = 128 * 1024;
+/// Data connections that a client makes at most. Its control connection brought it four sessions to
+/// resume, and a killed data connection may cost one and bring none.
+const LIVES: usize = 4;
 /// Clients at once.
 const CLIENTS: usize = 8;
 /// A download whose client does not close ends 200 ms after everything was acknowledged. A client
@@ -78,7 +81,6 @@ enum Scope {
 /// One kill.
 #[derive(Debug, Clone, Copy)]
 struct Kill {
-    number: usize,
     moment: Moment,
     pause: Duration,
     manner: Manner,
@@ -110,7 +112,6 @@ impl Kill {
             _ => Manner::NotifyThenClose,
         };
         Self {
-            number,
             moment,
             pause: Duration::from_micros(rng.u64(..20_000) * rng.u64(..2)),
             manner,
@@ -150,6 +151,13 @@ struct Fate {
     reply: Option<u16>,
     /// The server may honestly have believed that everything had arrived.
     perhaps_whole: bool,
+}
+
+impl Fate {
+    /// Was there certainly a transfer?
+    fn is_commanded(&self) -> bool {
+        self.kill.moment != Moment::Uncommanded
+    }
 }
 
 /// What all kills on a route share.
@@ -321,8 +329,8 @@ impl Attempt<'_> {
             }
         }
         let in_time = |since: Instant| since.elapsed() < ENDED_FOR_SURE;
-        // Who says that it needs no more is believed once its kernel has acknowledged everything.
-        let waived = kill.manner == Manner::NotifyThenClose;
+        // Who ends its own direction is believed to have all once its kernel has acknowledged it.
+        let waived = matches!(kill.manner, Manner::HalfThenReset | Manner::NotifyThenClose);
         let late = |since| waived || !in_time(since);
         self.perhaps_whole = self.octets == FILE_OCTETS || self.nearly_whole.is_some_and(late);
     }
@@ -384,14 +392,14 @@ fn wait_until_full(data: &Link) {
 
 impl Scene<'_> {
     /// One kill, by a client that may have survived others.
-    fn kill(&self, number: usize, survivor: &mut Option<Client>) -> Fate {
+    fn kill(&self, number: usize, survivor: &mut Option<(Client, usize)>) -> Fate {
         let kill = Kill::plan(self.seed, number, self.way);
-        let _confession = Confession("while killing", kill);
-        let mut client = survivor.take().unwrap_or_else(|| {
+        let _confession = Confession("while killing", (number, kill));
+        let (client, lives) = survivor.take().unwrap_or_else(|| {
             let (port, profile) = variety(kill.variety);
             let client = self.way.client(self.server, port, profile);
             client.link.set_patience(patience());
-            client
+            (client, LIVES)
         });
         let name = format!("{}-{number}", self.prefix());
         if !self.way.upload {
@@ -412,7 +420,7 @@ impl Scene<'_> {
             let fair = reply.code >= 400 || attempt.perhaps_whole;
             assert!(fair, "{reply:?}\n{}", client.story());
             client.ok("NOOP", 200);
-            *survivor = Some(client);
+            *survivor = (lives > 1).then_some((client, lives - 1));
             reply.code
         });
         Fate {
@@ -464,19 +472,32 @@ impl Scene<'_> {
         fates
     }
 
+    /// What the log says about each file, once it says something about all that it must. It comes a
+    /// moment later than the end of the connections.
+    fn log_of(&self, fates: &[Fate]) -> BTreeMap<String, Vec<Logged>> {
+        let mut log = BTreeMap::new();
+        wait_until(patience(), || {
+            log.clear();
+            for transfer in logged(self.server) {
+                let entries: &mut Vec<_> = log.entry(transfer.name.clone()).or_default();
+                entries.push(transfer);
+            }
+            fates
+                .iter()
+                .all(|fate| !fate.is_commanded() || log.contains_key(&fate.name))
+        });
+        log
+    }
+
     /// Compares what the clients know with what the server says.
     fn judge(&self, fates: &[Fate]) -> Verdict {
-        let mut log: BTreeMap<String, Vec<Logged>> = BTreeMap::new();
-        for transfer in logged(self.server) {
-            log.entry(transfer.name.clone()).or_default().push(transfer);
-        }
+        let mut log = self.log_of(fates);
         let mut verdict = Verdict::default();
         for fate in fates {
             let entries = log.remove(&fate.name).unwrap_or_default();
             let _confession = Confession("judging", (fate, &entries));
-            let commanded = fate.kill.moment != Moment::Uncommanded;
             assert!(entries.len() <= 1, "logged more than once");
-            assert!(!commanded || entries.len() == 1, "not logged");
+            assert!(!fate.is_commanded() || entries.len() == 1, "not logged");
             let said = match fate.reply {
                 Some(code) => code.to_string(),
                 None => "nobody".to_owned(),

@@ -19,5 +19,6 @@ mod ends;
 mod keys;
 mod kills;
 mod matrix;
+mod stalled;
 mod takeover;
 mod unread;

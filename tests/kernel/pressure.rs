@@ -53,7 +53,7 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether the kernel protects connections here. Where `RINGFTPD_TEST_KTLS` is set it must.
+/// Whether the kernel protects connections here. Where `RINGFTPD_TEST_KTLS` is 1 it must.
 pub(crate) fn has_kernel_tls() -> bool {
     static ANSWER: OnceLock<Result<(), String>> = OnceLock::new();
     let answer = ANSWER.get_or_init(|| {
@@ -69,7 +69,7 @@ pub(crate) fn has_kernel_tls() -> bool {
         Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
     });
     if let Err(reason) = answer {
-        let wanted = std::env::var_os("RINGFTPD_TEST_KTLS").is_some();
+        let wanted = std::env::var("RINGFTPD_TEST_KTLS").is_ok_and(|wanted| wanted == "1");
         assert!(!wanted, "kernel TLS must work here: {reason}");
     }
     answer.is_ok()
@@ -235,21 +235,29 @@ pub(crate) fn descriptors(server: &Server) -> BTreeMap<String, usize> {
 /// Threads of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Threads {
-    /// Its own.
+    /// Its own for good.
     pub(crate) own: usize,
+    /// Its own for blocking work, which go when they are idle for ten seconds.
+    pub(crate) pool: usize,
     /// Those of the kernel that work for its rings.
     pub(crate) ring: usize,
 }
 
 /// Counts the threads of a server.
 pub(crate) fn threads(server: &Server) -> Threads {
-    let mut threads = Threads { own: 0, ring: 0 };
+    let mut threads = Threads {
+        own: 0,
+        pool: 0,
+        ring: 0,
+    };
     for entry in std::fs::read_dir(format!("/proc/{}/task", server.pid)).unwrap() {
         let Ok(name) = std::fs::read_to_string(entry.unwrap().path().join("comm")) else {
             continue;
         };
         if name.starts_with("iou-") {
             threads.ring += 1;
+        } else if name.starts_with("blocking") {
+            threads.pool += 1;
         } else {
             threads.own += 1;
         }
@@ -261,16 +269,14 @@ pub(crate) fn threads(server: &Server) -> Threads {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Belongings {
     descriptors: BTreeMap<String, usize>,
-    /// Threads of its own.
+    /// Threads of its own, without the pool for blocking work.
     threads: usize,
 }
 
 impl Belongings {
-    /// What a new server holds after its first use, which may open what stays, and not more threads
-    /// than before.
+    /// What a server holds after its first use, which may open what stays.
     #[track_caller]
     pub(crate) fn after(server: &Server, first_use: impl FnOnce()) -> Self {
-        let threads = threads(server).own;
         first_use();
         let mut last = descriptors(server);
         let mut since = Instant::now();
@@ -285,7 +291,7 @@ impl Belongings {
         assert!(settled, "does not settle: {last:?}");
         Self {
             descriptors: last,
-            threads,
+            threads: threads(server).own,
         }
     }
 
@@ -300,14 +306,14 @@ impl Belongings {
         assert!(same, "{what}: {now:?}, before {:?}", self.descriptors);
     }
 
-    /// The same for threads. The pool for blocking work keeps its own for ten seconds; the kernel
-    /// keeps those of a ring for five, and one for each kind of work (bounded, unbounded) for good.
+    /// The same for threads: none of the pool for blocking work are left then. Of those of a ring the
+    /// kernel keeps one for each kind of work (bounded, unbounded) for good, others for five seconds.
     #[track_caller]
     pub(crate) fn assert_threads_return(&self, server: &Server, rings: usize, what: &str) {
         let mut now = threads(server);
         let same = wait_until(patience() * 2, || {
             now = threads(server);
-            now.own == self.threads && now.ring <= rings * 2
+            now.own == self.threads && now.pool == 0 && now.ring <= rings * 2
         });
         assert!(same, "{what}: {now:?}, before {} own", self.threads);
     }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use crate::common::assert_same;
 use crate::common::client::Client;
 use crate::common::link::Link;
-use crate::common::server::Server;
 use crate::pressure::{DOWNLOADS, alone, open_narrow, patience, put_pattern, slowness, variety};
 
 /// Fits in the server's send buffer, not in the client's receive buffer.
@@ -24,8 +23,13 @@ enum Own {
 
 const OWN: [Own; 3] = [Own::Open, Own::Fin, Own::NotifyAndFin];
 
+/// Longer than the wait for a client that closes only after the reply.
+fn drain_timeout() -> Duration {
+    Duration::from_millis(300) * slowness().min(3)
+}
+
 /// A download of which nothing is read, for longer than any of the server's waits at its end.
-fn begin(server: &Server, client: &mut Client, own: Own) -> Link {
+fn begin(client: &mut Client, own: Own) -> Link {
     client.link.set_patience(patience());
     let mut data = open_narrow(client, "RETR unread", BUFFER);
     if own == Own::NotifyAndFin && data.is_protected() {
@@ -34,9 +38,8 @@ fn begin(server: &Server, client: &mut Client, own: Own) -> Link {
     if own != Own::Open {
         data.shutdown_write();
     }
-    let waits = Duration::from_millis(1000) * slowness();
-    let silent = client.link.stays_silent(waits);
-    assert!(silent, "{own:?}: the end came early\n{:?}", server.pid);
+    let silent = client.link.stays_silent(drain_timeout() * 3);
+    assert!(silent, "{own:?}: the end came early");
     client.link.set_patience(patience());
     data
 }
@@ -44,14 +47,14 @@ fn begin(server: &Server, client: &mut Client, own: Own) -> Link {
 fn on_every_way(end: impl Fn(&mut Client, Link, &[u8])) {
     let _alone = alone();
     let content = put_pattern("unread", FILE_OCTETS);
-    let drain = format!("{}ms", 400 * slowness());
+    let drain = format!("{}ms", drain_timeout().as_millis());
     for way in DOWNLOADS.into_iter().filter(|way| way.is_open()) {
         let server = way.server(&["--cores", "1", "--drain-timeout", &drain]);
         for (number, own) in OWN.into_iter().enumerate() {
             eprintln!("{way}, {own:?}");
             let (port, profile) = variety(number);
             let mut client = way.client(&server, port, profile);
-            let data = begin(&server, &mut client, own);
+            let data = begin(&mut client, own);
             end(&mut client, data, &content);
             client.ok("NOOP", 200);
         }
