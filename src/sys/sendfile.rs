@@ -5,9 +5,6 @@ use std::os::fd::AsFd;
 
 use rustix::io::{Errno, ReadWriteFlags};
 
-/// tmpfs: its pages are in memory by nature, though it cannot be asked (linux/magic.h).
-const TMPFS_MAGIC: i64 = 0x0102_1994;
-
 /// Where an octet of a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Residency {
@@ -31,8 +28,11 @@ pub fn residency(file: impl AsFd, offset: u64) -> Residency {
     }
 }
 
+/// Whether it lies on tmpfs: its pages are in memory by nature, though it cannot be asked. Only files
+/// there have seals. That is asked of the kernel alone; statfs(2) would ask the file system, and wait
+/// for it where it is one on the network.
 fn is_in_memory(file: impl AsFd) -> bool {
-    rustix::fs::fstatfs(file).is_ok_and(|system| system.f_type == TMPFS_MAGIC)
+    rustix::fs::fcntl_get_seals(file).is_ok()
 }
 
 /// Moves octets from the file's page cache to a non-blocking socket; returns how many, 0 at the end
