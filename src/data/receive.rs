@@ -307,7 +307,14 @@ impl Opener {
             // An alert, or the answer to a key update: a few octets on an otherwise unused direction.
             let _ = socket.send_now(&outgoing);
         }
-        let (consumed, progress) = opened.map_err(|error| lost(io::Error::other(error)))?;
+        let (consumed, progress) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                // The records before the bad one are kept for a restart.
+                self.write_plain(sink, link).await?;
+                return Err(lost(io::Error::other(error)));
+            }
+        };
         self.buffer.copy_within(consumed..end, 0);
         self.held = end - consumed;
         self.closed = progress == Progress::PeerClosed;

@@ -169,7 +169,9 @@ fn a_record_that_was_changed_ends_an_upload() {
         let mut bad = upload.raw.seal(DATA, b"octets", 0);
         *bad.last_mut().unwrap() ^= 1;
         upload.raw.send(&bad);
-        assert_eq!(upload.end().0, 426);
+        let (code, stored) = upload.end();
+        assert_eq!(code, 426);
+        assert_same(&stored, &content);
     });
 }
 
@@ -216,6 +218,8 @@ fn an_alert_or_nonsense_ends_a_download() {
         (HANDSHAKE, &[4, 0, 0, 0]),
     ] {
         on_downloads("long", |way, client, mut raw| {
+            // Part of the handshake it would be before that.
+            assert_ne!(raw.open().map(|record| record.0), None, "{way}");
             let record = raw.seal(record_type, payload, 0);
             raw.send(&record);
             let all = raw.open_all();
