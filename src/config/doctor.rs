@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::{Exit, Failure, RouteOptions, kernel_tls};
 use crate::data::kernel::KernelTlsPolicy;
-use crate::data::route::Fallback;
+use crate::data::route::{Fallback, Means};
 use crate::rt;
 use crate::sys::host;
 use crate::tls::Protection;
@@ -104,8 +104,12 @@ pub fn describe_download(
     now: Instant,
 ) -> &'static str {
     match policy.download(Some(protection), now) {
-        Ok(offer) if offer.sendfile => "kernel, sendfile",
-        Ok(_) => "kernel, read and send",
+        Ok(offer) => match policy.means() {
+            Means::Splice => "kernel, splice",
+            Means::Sendfile => "kernel, sendfile",
+            Means::Auto if offer.sendfile => "kernel, sendfile",
+            Means::Auto | Means::Read => "kernel, read and send",
+        },
         Err(reason) => describe_fallback(reason),
     }
 }
@@ -128,6 +132,7 @@ fn describe_fallback(reason: Fallback) -> &'static str {
         Fallback::Off => "user (switched off)",
         Fallback::Dearer => "user (is cheaper)",
         Fallback::Suspended => "user (failures)",
+        Fallback::Unasked => "user",
         _ => "user",
     }
 }

@@ -175,7 +175,10 @@ impl Checked {
             protect_data: options.protect_data,
             ccc: options.ccc,
             strict_eof: options.strict_eof == Switch::On,
-            routes: options.routes.wishes(),
+            routes: Wishes {
+                strict_eof: options.strict_eof == Switch::On,
+                ..options.routes.wishes()
+            },
             fsync: options.fsync,
             remove_partial: options.remove_partial,
             run_as: options.host.run_as,

@@ -75,6 +75,7 @@ impl RouteOptions {
                 RouteOption::Splice => Means::Splice,
             },
             records_max: self.ktls_key_records,
+            ..Wishes::default()
         }
     }
 }

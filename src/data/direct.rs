@@ -32,7 +32,8 @@ impl Rest {
 }
 
 /// Sends the rest of the file with sendfile, in chunks between which others have their turn. While
-/// one is sent, the next is brought into memory where it is not.
+/// one is sent, the next is brought into memory where it is not. Returns what is left to be sent by
+/// other means: a file system need not support sendfile.
 ///
 /// # Errors
 /// How the transfer ended instead.
@@ -42,8 +43,8 @@ pub(super) async fn sendfile(
     mut rest: Rest,
     mut kernel: Option<&mut Offloaded>,
     link: &Link,
-) -> Result<(), TransferEnd> {
-    socket.make_non_blocking().map_err(lost)?;
+) -> Result<Rest, TransferEnd> {
+    socket.set_non_blocking(true).map_err(lost)?;
     let chunk_max = match kernel {
         Some(_) => limits::SENDFILE_TLS_CHUNK_OCTETS,
         None => limits::SENDFILE_CHUNK_OCTETS,
@@ -56,21 +57,25 @@ pub(super) async fn sendfile(
             kernel.attend(socket, chunk.len(), link).await?;
         }
         rest.offset = chunk.end;
-        let sending = sendfile_chunk(socket, file, chunk, kernel.as_deref(), link);
+        let sending = sendfile_chunk(socket, file, chunk, link);
         let (warmed, sent) = tokio::join!(warm(file, rest.front(chunk_max)), sending);
-        sent.and(warmed)?;
+        rest.offset = sent?;
+        if rest.offset < chunk.end {
+            break;
+        }
+        warmed?;
         rt::yield_to_ring().await;
     }
-    Ok(())
+    Ok(rest)
 }
 
+/// Returns where it ended: before the end of the chunk where the file cannot be sent so.
 async fn sendfile_chunk(
     socket: &Socket,
     file: &rt::File,
     mut chunk: Rest,
-    kernel: Option<&Offloaded>,
     link: &Link,
-) -> Result<(), TransferEnd> {
+) -> Result<u64, TransferEnd> {
     while chunk.offset < chunk.end {
         let count = usize::try_from(chunk.len()).unwrap_or(usize::MAX);
         match socket.send_file(file, chunk.offset, count) {
@@ -86,15 +91,11 @@ async fn sendfile_chunk(
                 link.handle.check()?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => {
-                if let Some(kernel) = kernel {
-                    kernel.blame(&error, link);
-                }
-                return Err(lost(error));
-            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => break,
+            Err(error) => return Err(lost(error)),
         }
     }
-    Ok(())
+    Ok(chunk.offset)
 }
 
 /// Reads a chunk through the ring where it is not in memory: the pages stay for sendfile, which
@@ -152,9 +153,6 @@ pub(super) async fn splice(
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     link.handle.check()?;
-                    if let Some(kernel) = kernel.as_deref() {
-                        kernel.blame(&error, link);
-                    }
                     return Err(lost(error));
                 }
             }

@@ -2,21 +2,12 @@
 
 use std::io;
 
+use super::offload::Heard;
 use super::{Link, Records, elapsed, lost, secure::Secured};
 use crate::limits;
 use crate::proto::TransferEnd;
 use crate::rt::{self, Socket};
 use crate::tls::Progress;
-
-/// What the client said in its direction.
-enum Heard {
-    /// Octets of no interest.
-    Noise,
-    /// close_notify.
-    Closed,
-    /// FIN.
-    End,
-}
 
 /// Sends what ends the stream and waits for the client to close too.
 ///
@@ -87,14 +78,8 @@ async fn await_delivery(
             }
             Ok(Heard::Noise) => reads_left -= 1,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if records.are_deaf() {
-                    // What has come stays, and would be announced again and again.
-                    rt::sleep(patience).await;
-                    ready = false;
-                } else {
-                    let waited = socket.readable_within(patience, &mut readiness).await;
-                    ready = waited.map_err(lost)?;
-                }
+                let waited = socket.readable_within(patience, &mut readiness).await;
+                ready = waited.map_err(lost)?;
             }
             Err(error) => return Err(lost(error)),
         }
@@ -113,30 +98,30 @@ async fn await_delivery(
 
 fn hear(socket: &Socket, records: &mut Records, octets: &mut [u8]) -> io::Result<Heard> {
     if let Records::Kernel(kernel) = records {
-        return Ok(match kernel.absorb(socket, octets)? {
-            None => Heard::Noise,
-            Some(true) => Heard::Closed,
-            Some(false) => Heard::End,
-        });
+        return kernel.absorb(socket);
     }
     let count = socket.receive_now(octets)?;
     if count == 0 {
         return Ok(Heard::End);
     }
     let received = octets.get(..count).unwrap_or_default();
-    let closed = match records {
+    match records {
         Records::User(secured) => absorb(secured, received),
-        _ => false,
-    };
-    Ok(if closed { Heard::Closed } else { Heard::Noise })
+        _ => Ok(Heard::Noise),
+    }
 }
 
-/// Whether close_notify is among what the client sent; anything else of it is of no interest.
-fn absorb(secured: &mut Secured, received: &[u8]) -> bool {
+/// Looks for close_notify among what the client sent; most else of it is of no interest.
+fn absorb(secured: &mut Secured, received: &[u8]) -> io::Result<Heard> {
     let (mut ignored, mut unsent) = (Vec::new(), Vec::new());
     secured.incoming.extend_from_slice(received);
     let progress = secured
         .engine
         .process(&mut secured.incoming, &mut ignored, &mut unsent);
-    matches!(progress, Ok(Progress::PeerClosed))
+    match progress {
+        Ok(Progress::PeerClosed) => Ok(Heard::Closed),
+        // It could not make sense of what it got.
+        Err(error) if error.is_alert() => Err(io::Error::other(error)),
+        _ => Ok(Heard::Noise),
+    }
 }

@@ -34,6 +34,8 @@ pub struct Wishes {
     pub means: Means,
     /// Records that one key protects.
     pub records_max: u64,
+    /// Is an upload complete only with close_notify?
+    pub strict_eof: bool,
 }
 
 impl Default for Wishes {
@@ -43,6 +45,7 @@ impl Default for Wishes {
             upload: Wanted::Auto,
             means: Means::Auto,
             records_max: limits::TLS_RECORDS_PER_KEY_MAX,
+            strict_eof: true,
         }
     }
 }
@@ -52,8 +55,6 @@ impl Default for Wishes {
 pub(super) struct Traits {
     /// Can keys be changed (Linux 6.14)?
     pub(super) rekey: bool,
-    /// May the kernel be promised that records are not padded?
-    pub(super) no_padding: bool,
     /// Records after which keys must be changed.
     pub(super) records_max: u64,
 }
@@ -85,7 +86,6 @@ impl KernelTlsPolicy {
                 upload: upload(suite, wishes),
                 traits: Traits {
                     rekey: suite.rekey,
-                    no_padding: suite.no_padding,
                     records_max: records_max(suite.protection, wishes),
                 },
                 failures: Failures::default(),
@@ -96,7 +96,8 @@ impl KernelTlsPolicy {
     }
 
     /// By what means files go to sockets.
-    pub(super) fn means(&self) -> Means {
+    #[must_use]
+    pub fn means(&self) -> Means {
         self.means
     }
 
@@ -138,7 +139,6 @@ impl KernelTlsPolicy {
     pub(super) fn traits(&self, protection: Protection) -> Traits {
         let none = Traits {
             rekey: false,
-            no_padding: false,
             records_max: limits::TLS_RECORDS_PER_KEY_MAX,
         };
         let suite = self.suites.get(protection.index());
@@ -251,13 +251,15 @@ fn upload(suite: &SuiteReport, wishes: Wishes) -> Result<KernelTlsOffer, Fallbac
     if suite.problem.is_some() || suite.receive_problem.is_some() {
         return Err(Fallback::Unsupported);
     }
-    let Costs {
-        user_receive,
-        kernel_receive,
-        ..
-    } = suite.costs;
-    if wishes.upload == Wanted::Auto && !is_worth_it(kernel_receive, user_receive) {
-        return Err(Fallback::Dearer);
+    // SECURITY: the kernel's receive call goes on as long as records come that bring nothing, so a client
+    // that sends empty ones fast enough holds the core; rustls counts them. And the kernel gains little
+    // on this side: the octets pass through this process in any case.
+    if wishes.upload == Wanted::Auto {
+        return Err(Fallback::Unasked);
+    }
+    // Only rustls can tell whether FIN came between two records.
+    if !wishes.strict_eof {
+        return Err(Fallback::Lenient);
     }
     Ok(KernelTlsOffer {
         sendfile: false,
@@ -363,6 +365,25 @@ mod tests {
         };
         assert_eq!(offer(costs(1.0, 0.1, 0.1), off), Err(Fallback::Off));
         assert!(offer(Costs::default(), auto).is_ok(), "not measured");
+    }
+
+    #[test]
+    fn uploads_go_to_the_kernel_only_when_asked_to() {
+        let now = now();
+        let report = able(Costs::default());
+        let upload = |wishes| KernelTlsPolicy::new(&report, wishes, now).upload(GCM, now);
+        let auto = Wishes::default();
+        assert_eq!(upload(auto), Err(Fallback::Unasked));
+        let on = Wishes {
+            upload: Wanted::On,
+            ..auto
+        };
+        assert!(upload(on).is_ok());
+        let lenient = Wishes {
+            strict_eof: false,
+            ..on
+        };
+        assert_eq!(upload(lenient), Err(Fallback::Lenient));
     }
 
     #[test]

@@ -30,9 +30,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::limits;
 use crate::proto::TransferEnd;
-use crate::rt::{self, Socket};
-use crate::tls;
+use crate::rt::{self, Residency, Socket};
+use crate::tls::{self, Receiver};
 use crate::vfs;
 
 pub use connect::Listener;
@@ -318,7 +319,13 @@ async fn move_octets(
             if matches!(choice.route, Route::ClearSplice | Route::KernelTlsSplice) {
                 direct::splice(socket, &file, rest, kernel, link).await?;
             } else {
-                direct::sendfile(socket, &file, rest, kernel, link).await?;
+                let Rest { offset, end } =
+                    direct::sendfile(socket, &file, rest, kernel, link).await?;
+                if offset < end {
+                    socket.set_non_blocking(false).map_err(lost)?;
+                    let rest = Opened::Download { file, offset, end };
+                    send::run(socket, &mut records, rest, false, link).await?;
+                }
             }
         }
         other => send::run(socket, &mut records, other, ascii, link).await?,
@@ -331,7 +338,13 @@ fn choose(records: &Records, opened: &Opened, ascii: bool, link: &Link) -> Choic
     let subject = match opened {
         Opened::Download { file, offset, end } => Subject::Download {
             octets: end - offset,
-            residency: file.residency(*offset),
+            residency: match records {
+                // Not asked for nothing.
+                Records::User(_) if end - offset < limits::KERNEL_TLS_OCTETS_MIN => {
+                    Residency::Unknown
+                }
+                _ => file.residency(*offset),
+            },
         },
         Opened::Listing(_) => Subject::Listing,
         Opened::Upload(_) => Subject::Upload,
@@ -370,7 +383,7 @@ impl Records {
         let Self::User(secured) = self else {
             return Ok(self);
         };
-        match offload::take_over(socket, secured, link).await? {
+        match offload::take_over(socket, secured, Receiver::Process, link).await? {
             // What the client sends before a download is of no interest.
             TakeOver::Done { kernel, .. } => Ok(Self::Kernel(kernel)),
             TakeOver::Declined { secured, reason } => {
@@ -388,11 +401,6 @@ impl Records {
             Self::Kernel(kernel) => Some(kernel),
             Self::None | Self::User(_) => None,
         }
-    }
-
-    /// Can nothing that comes be read any more?
-    fn are_deaf(&self) -> bool {
-        matches!(self, Self::Kernel(kernel) if kernel.is_deaf())
     }
 }
 

@@ -14,13 +14,15 @@ use crate::limits;
 use crate::proto::TransferEnd;
 use crate::rt::{self, Received, SendBuffer, Socket};
 use crate::tls::record::{self, Record};
-use crate::tls::{KernelTls, OffloadError};
+use crate::tls::{KernelTls, OffloadError, Receiver};
 
-/// Octets of the client's looked at in one go where it should be silent.
-const LISTEN_OCTETS: usize = 4096;
-/// Room in the socket's buffer that is always enough for the records which the kernel has encrypted
-/// but not passed on to TCP yet, and one more.
-const PENDING_OCTETS_MAX: u32 = 64 * 1024;
+/// Octets received in one go where the client should be silent.
+const LISTEN_OCTETS: usize = 2048;
+/// Changes of its keys that a client may make without sending data between them; rustls permits as many.
+const KEY_UPDATES_MAX: u32 = 32;
+/// Room in the socket's buffer for the records which the kernel has encrypted but not passed on to TCP
+/// yet: no more than one or two.
+const PENDING_OCTETS: u32 = 64 * 1024;
 /// Pause before the socket's buffer is looked at again; each is twice as long as the one before.
 const SETTLE_PAUSE: Duration = Duration::from_millis(1);
 /// The longest such pause.
@@ -50,15 +52,30 @@ enum Hearing {
     Open,
     /// It has sent close_notify or FIN.
     Ended,
-    /// It has sent what this kernel cannot decrypt.
+    /// It has sent what cannot be understood.
     Deaf,
 }
 
-/// A connection with kernel TLS in both directions.
+/// A connection with kernel TLS.
 pub(super) struct Offloaded {
     tls: KernelTls,
     traits: Traits,
     hearing: Hearing,
+    /// What came of the client, where this process opens its records: the beginning of one.
+    incoming: Vec<u8>,
+    /// Changes of the client's keys since its last data.
+    key_updates: u32,
+}
+
+/// What the client said after a download.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Octets of no interest.
+    Noise,
+    /// close_notify.
+    Closed,
+    /// FIN.
+    End,
 }
 
 /// Hands a connection over to the kernel, between two records of the client.
@@ -72,6 +89,7 @@ pub(super) struct Offloaded {
 pub(super) async fn take_over(
     socket: &Socket,
     mut secured: Box<Secured>,
+    receiver: Receiver,
     link: &Link,
 ) -> Result<TakeOver, TransferEnd> {
     let declined = |secured, reason| Ok(TakeOver::Declined { secured, reason });
@@ -94,12 +112,14 @@ pub(super) async fn take_over(
     let policy = &link.settings.kernel_tls;
     let traits = policy.traits(protection);
     let Secured { engine, early, .. } = *secured;
-    match KernelTls::take_over(engine, protection, traits.no_padding, socket) {
+    match KernelTls::take_over(engine, protection, receiver, socket) {
         Ok(tls) => Ok(TakeOver::Done {
             kernel: Box::new(Offloaded {
                 tls,
                 traits,
                 hearing: Hearing::Open,
+                incoming: Vec::new(),
+                key_updates: 0,
             }),
             early,
         }),
@@ -182,26 +202,45 @@ impl Offloaded {
 
     /// Looks at what the client says during a download.
     async fn listen(&mut self, socket: &Socket, link: &Link) -> Result<(), TransferEnd> {
-        let mut octets = [0; LISTEN_OCTETS];
         for _ in 0..limits::RECORDS_PER_LOOK_MAX {
-            let received = match socket.receive_record_now(&mut octets) {
-                Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(lost(error)),
-            };
-            match self.read(received, &octets) {
-                Record::Data => {}
-                Record::EndOfStream | Record::CloseNotify => {
+            match self.next_record(socket) {
+                Ok(Record::EndOfStream | Record::CloseNotify) => {
                     self.hearing = Hearing::Ended;
                     break;
                 }
-                other => self.heed(other, socket, link).await?,
+                Ok(record) => self.heed(record, socket, link).await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(lost(error)),
             }
         }
         Ok(())
     }
 
-    /// What a record is.
+    /// The client's next record, where this process opens them.
+    fn next_record(&mut self, socket: &Socket) -> io::Result<Record> {
+        loop {
+            if let Some(length) = record::complete_len(&self.incoming) {
+                let mut octets: Vec<u8> = self.incoming.drain(..length).collect();
+                let tls13 = self.tls.is_tls13();
+                let opened = self.tls.opener().map(|opener| opener.open(&mut octets));
+                return Ok(match opened {
+                    Some(Ok((record_type, payload))) => {
+                        Record::read(Some(record_type), payload, tls13)
+                    }
+                    Some(Err(_)) | None => Record::Bad,
+                });
+            }
+            let mut octets = [0; LISTEN_OCTETS];
+            let count = socket.receive_now(&mut octets)?;
+            if count == 0 {
+                return Ok(Record::EndOfStream);
+            }
+            let received = octets.get(..count).unwrap_or_default();
+            self.incoming.extend_from_slice(received);
+        }
+    }
+
+    /// What a record is that the kernel has opened.
     pub(super) fn read(&self, received: Received, octets: &[u8]) -> Record {
         let payload = octets.get(..received.count).unwrap_or_default();
         Record::read(received.record_type, payload, self.tls.is_tls13())
@@ -218,8 +257,16 @@ impl Offloaded {
         link: &Link,
     ) -> Result<(), TransferEnd> {
         match record {
-            Record::Data | Record::EndOfStream | Record::CloseNotify => Ok(()),
+            Record::Data => {
+                self.key_updates = 0;
+                Ok(())
+            }
+            Record::EndOfStream | Record::CloseNotify => Ok(()),
             Record::KeyUpdate { requested } => {
+                self.key_updates += 1;
+                if self.key_updates > KEY_UPDATES_MAX {
+                    return Err(TransferEnd::ConnectionLost);
+                }
                 self.follow(socket, link)?;
                 if requested {
                     self.renew(socket, link).await?;
@@ -229,6 +276,10 @@ impl Offloaded {
             Record::Alert(record::USER_CANCELED) => Ok(()),
             Record::Alert(description) => {
                 debug!(description, "alert on a data connection");
+                Err(TransferEnd::ConnectionLost)
+            }
+            Record::Bad => {
+                let _ = socket.send_record_now(record::ALERT, &record::BAD_RECORD);
                 Err(TransferEnd::ConnectionLost)
             }
             Record::Unexpected(record_type) => {
@@ -241,12 +292,8 @@ impl Offloaded {
 
     /// Takes the client's new keys into use (RFC 8446 §4.6.3).
     fn follow(&mut self, socket: &Socket, link: &Link) -> Result<(), TransferEnd> {
-        if !self.traits.rekey {
-            info!(
-                "a client changed its TLS keys, which kernel TLS cannot follow before Linux 6.14: transfer \
-                 ended; for such clients choose --ktls off"
-            );
-            return Err(TransferEnd::ConnectionLost);
+        if self.tls.opener().is_none() && !self.traits.rekey {
+            return Err(cannot_rekey());
         }
         let updated = self.tls.update_receiving(socket);
         updated.map_err(|error| self.refused(&error, link))
@@ -262,14 +309,14 @@ impl Offloaded {
     /// Announces new keys for what we send, and takes them into use.
     async fn renew(&mut self, socket: &Socket, link: &Link) -> Result<(), TransferEnd> {
         if !self.traits.rekey {
-            return Err(TransferEnd::ConnectionLost);
+            return Err(cannot_rekey());
         }
         send_record(socket, record::KEY_UPDATE_TYPE, &record::KEY_UPDATE, link).await?;
         let updated = self.tls.update_sending(socket);
         updated.map_err(|error| self.refused(&error, link))
     }
 
-    /// Counts an error of sending if it is the kernel's own.
+    /// Counts an error of the kernel's when sending, where it is not one of the network.
     pub(super) fn blame(&self, error: &io::Error, link: &Link) {
         if is_fault_of_kernel(error) {
             let policy = &link.settings.kernel_tls;
@@ -280,8 +327,9 @@ impl Offloaded {
     /// Sends close_notify behind the last octet.
     ///
     /// A record that the kernel has accepted may still wait in it, encrypted, for room in TCP's
-    /// buffer; FIN would overtake it. With enough room in that buffer the call that sends
-    /// close_notify passes on all that waits, in order.
+    /// buffer, and FIN would overtake it. So close_notify is sent by an operation that ends only when
+    /// TCP has everything. It holds a thread of the kernel for so long; therefore it begins when there
+    /// is room, and seldom waits.
     ///
     /// # Errors
     /// How the transfer ended instead.
@@ -300,7 +348,9 @@ impl Offloaded {
             Ok(())
         };
         link.unstalled(socket, settled).await??;
-        send_record(socket, record::ALERT, &record::CLOSE_NOTIFY, link).await
+        socket.set_non_blocking(false).map_err(lost)?;
+        let sending = socket.send_record(record::ALERT, &record::CLOSE_NOTIFY);
+        link.unstalled(socket, sending).await?.map_err(lost)
     }
 
     /// As much of [`Self::close`] as can be done at once: on a connection that is about to be closed
@@ -309,44 +359,42 @@ impl Offloaded {
         let _ = socket.send_record_now(record::ALERT, &record::CLOSE_NOTIFY);
     }
 
-    /// After a download: receives what is there. `Ok(None)`: something that is of no interest;
-    /// `Ok(Some(true))`: close_notify; `Ok(Some(false))`: FIN.
+    /// After a download: what the client says.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing is there, or nothing that comes can be read any more.
-    pub(super) fn absorb(
-        &mut self,
-        socket: &Socket,
-        octets: &mut [u8],
-    ) -> io::Result<Option<bool>> {
+    /// `WouldBlock` when it says nothing; otherwise it has failed.
+    pub(super) fn absorb(&mut self, socket: &Socket) -> io::Result<Heard> {
         if self.hearing == Hearing::Deaf {
-            return Err(io::ErrorKind::WouldBlock.into());
+            let count = socket.receive_now(&mut [0; LISTEN_OCTETS])?;
+            return Ok(if count == 0 { Heard::End } else { Heard::Noise });
         }
-        let received = match socket.receive_record_now(octets) {
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                self.hearing = Hearing::Deaf;
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            other => other?,
-        };
-        Ok(match self.read(received, octets) {
-            Record::EndOfStream => Some(false),
-            Record::CloseNotify => Some(true),
+        Ok(match self.next_record(socket)? {
+            Record::EndOfStream => Heard::End,
+            Record::CloseNotify => Heard::Closed,
+            Record::Data | Record::Alert(record::USER_CANCELED) => Heard::Noise,
+            // It could not make sense of what it got.
+            Record::Alert(_) => return Err(io::ErrorKind::ConnectionAborted.into()),
             // We send nothing any more, so only what the client sends changes.
             Record::KeyUpdate { .. } => {
-                if !self.traits.rekey || self.tls.update_receiving(socket).is_err() {
+                if self.tls.update_receiving(socket).is_err() {
                     self.hearing = Hearing::Deaf;
                 }
-                None
+                Heard::Noise
             }
-            _ => None,
+            Record::Bad | Record::Unexpected(_) => {
+                self.hearing = Hearing::Deaf;
+                Heard::Noise
+            }
         })
     }
+}
 
-    /// Can nothing that comes be read any more?
-    pub(super) fn is_deaf(&self) -> bool {
-        self.hearing == Hearing::Deaf
-    }
+fn cannot_rekey() -> TransferEnd {
+    info!(
+        "a client changed its TLS keys, which kernel TLS cannot follow before Linux 6.14: transfer ended; \
+         for such clients choose --ktls off"
+    );
+    TransferEnd::ConnectionLost
 }
 
 async fn send_record(
@@ -369,7 +417,7 @@ async fn send_record(
 }
 
 fn has_room(buffer: SendBuffer) -> bool {
-    buffer.queued == 0 || buffer.size.saturating_sub(buffer.queued) >= PENDING_OCTETS_MAX
+    buffer.queued == 0 || buffer.size.saturating_sub(buffer.queued) >= PENDING_OCTETS
 }
 
 /// Errors that no client can bring about.

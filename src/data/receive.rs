@@ -2,16 +2,23 @@
 
 use std::io;
 use std::pin::Pin;
+use std::time::Duration;
 
 use super::offload::{self, Offloaded, TakeOver};
 use super::route::{Choice, Fallback, Route};
 use super::secure::Secured;
-use super::{Link, Records, lost};
+use super::{Link, Records, elapsed, lost};
+use crate::limits;
 use crate::proto::{TransferEnd, ascii};
-use crate::rt::{self, Socket, Span};
-use crate::tls::Progress;
+use crate::rt::{self, Received, Socket, Span};
 use crate::tls::record::Record;
+use crate::tls::{Progress, Receiver};
 use crate::vfs;
+
+/// Pause where a socket claims to be readable and is not; each is twice as long as the one before.
+const RECEIVE_PAUSE: Duration = Duration::from_micros(250);
+/// The longest such pause.
+const RECEIVE_PAUSE_MAX: Duration = Duration::from_millis(16);
 
 /// Where the octets go: one write runs while the next octets are received.
 struct Sink {
@@ -173,7 +180,7 @@ async fn receive_clear(socket: &Socket, sink: &mut Sink, link: &Link) -> Result<
         let span = Span {
             buffer: rt::take_buffer(),
             start: 0,
-            end: crate::limits::TRANSFER_CHUNK_OCTETS,
+            end: limits::TRANSFER_CHUNK_OCTETS,
         };
         let (buffer, end) = sink.receive_beside(socket, span, link).await?;
         if end == 0 {
@@ -204,7 +211,7 @@ async fn receive_sealed(
         opener.write_plain(sink, link).await?;
         if moves_at.is_some_and(|octets| link.handle.octets() >= octets) {
             moves_at = None;
-            match offload::take_over(socket, opener.into_secured(), link).await? {
+            match offload::take_over(socket, opener.into_secured(), Receiver::Kernel, link).await? {
                 TakeOver::Done { kernel, early } => {
                     *choice = Route::KernelTlsReceive.into();
                     if !early.is_empty() {
@@ -342,37 +349,63 @@ async fn receive_kernel(
     link: &Link,
 ) -> Result<(), TransferEnd> {
     loop {
-        let span = Span {
-            buffer: rt::take_buffer(),
-            start: 0,
-            end: crate::limits::TRANSFER_CHUNK_OCTETS,
-        };
-        let receiving = socket.receive_record(span);
-        let (result, span) = sink.beside(socket, receiving, link).await?;
-        let received = match result {
-            Ok(received) => received,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => {
-                link.handle.check()?;
-                kernel.blame(&error, link);
-                return Err(lost(error));
-            }
-        };
-        match kernel.read(received, span.octets()) {
-            Record::Data => {
-                let end = received.count;
-                sink.write(Span { end, ..span }, link).await?;
-                continue;
-            }
+        let mut buffer = rt::take_buffer();
+        let received = receive_record(socket, &mut buffer, sink, link).await?;
+        let record = kernel.read(received, &buffer);
+        match record {
             Record::CloseNotify => break,
             Record::EndOfStream => return end_of_stream(0, link),
-            other => kernel.heed(other, socket, link).await?,
+            record => kernel.heed(record, socket, link).await?,
         }
-        rt::give_buffer(span.buffer);
+        if record == Record::Data && received.count > 0 {
+            let span = Span {
+                buffer,
+                start: 0,
+                end: received.count,
+            };
+            sink.write(span, link).await?;
+        } else {
+            rt::give_buffer(buffer);
+        }
     }
     kernel.close_now(socket);
     let _ = socket.finish_sending();
     link.handle.check()
+}
+
+/// Receives what the kernel has decrypted, or waits for it.
+///
+/// Before Linux 6.5 a socket with a part of a record counts as readable; a ring operation would try
+/// again and again, then hold a thread. So this asks, and pauses where it is told nonsense.
+async fn receive_record(
+    socket: &Socket,
+    buffer: &mut [u8],
+    sink: &mut Sink,
+    link: &Link,
+) -> Result<Received, TransferEnd> {
+    let began = rt::now();
+    let mut pause = None;
+    loop {
+        let room = buffer.get_mut(..limits::TRANSFER_CHUNK_OCTETS);
+        match socket.receive_record_now(room.unwrap_or_default()) {
+            Ok(received) => return Ok(received),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => {
+                link.handle.check()?;
+                return Err(lost(error));
+            }
+        }
+        if let Some(time) = pause {
+            rt::sleep(time).await;
+            if elapsed(began) > link.settings.stall_time_max {
+                return Err(TransferEnd::Stalled);
+            }
+        }
+        pause = Some(pause.map_or(RECEIVE_PAUSE, |time| (2 * time).min(RECEIVE_PAUSE_MAX)));
+        let readable = sink.beside(socket, socket.readable(), link).await?;
+        readable.map_err(lost)?;
+        link.handle.check()?;
+    }
 }
 
 /// FIN without close_notify. In the middle of a record no policy makes it an end.

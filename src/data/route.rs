@@ -101,11 +101,15 @@ pub enum Fallback {
     Late,
     /// The socket did not take kernel TLS.
     Refused,
+    /// Uploads stay in this process unless the operator wants them in the kernel.
+    Unasked,
+    /// An upload may end without close_notify, and only rustls knows whether a record was cut.
+    Lenient,
 }
 
 impl Fallback {
     /// Every reason, in the order of its numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Off,
         Self::Unsupported,
         Self::Dearer,
@@ -114,6 +118,8 @@ impl Fallback {
         Self::Suspended,
         Self::Late,
         Self::Refused,
+        Self::Unasked,
+        Self::Lenient,
     ];
 
     /// The name in logs and counters.
@@ -128,6 +134,8 @@ impl Fallback {
             Self::Suspended => "suspended",
             Self::Late => "late",
             Self::Refused => "refused",
+            Self::Unasked => "unasked",
+            Self::Lenient => "lenient",
         }
     }
 }

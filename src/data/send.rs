@@ -167,13 +167,13 @@ pub(super) async fn run(
             Records::None => span,
         };
         if last {
-            let buffer = send(socket, outgoing, link).await?;
+            let buffer = send(socket, outgoing, records, link).await?;
             recycle(&source, sealed, buffer);
             link.handle.add(octets);
             return Ok(());
         }
         // The next chunk is read while this one is sent.
-        let (sent, next) = tokio::join!(send(socket, outgoing, link), source.next());
+        let (sent, next) = tokio::join!(send(socket, outgoing, records, link), source.next());
         recycle(&source, sealed, sent?);
         link.handle.add(octets);
         chunk = next?;
@@ -183,6 +183,9 @@ pub(super) async fn run(
 /// Looks at what the client says during a download, which should be nothing: an alert ends it, a
 /// key update is answered with the next record.
 fn listen(socket: &Socket, secured: &mut Secured) -> Result<(), TransferEnd> {
+    if secured.engine.peer_closed() {
+        return Ok(());
+    }
     let mut octets = [0; 2048];
     match socket.receive_now(&mut octets) {
         Ok(count) => {
@@ -243,7 +246,12 @@ fn seal(
 }
 
 /// Sends a whole span, each step of it within the time that a transfer may stall.
-async fn send(socket: &Socket, mut span: Span, link: &Link) -> Result<Vec<u8>, TransferEnd> {
+async fn send(
+    socket: &Socket,
+    mut span: Span,
+    records: &Records,
+    link: &Link,
+) -> Result<Vec<u8>, TransferEnd> {
     while span.start < span.end {
         link.handle.check()?;
         let (result, (_, back)) = link.unstalled(socket, socket.send(span)).await?;
@@ -251,7 +259,12 @@ async fn send(socket: &Socket, mut span: Span, link: &Link) -> Result<Vec<u8>, T
         match result {
             Ok(count) => span.start += count as usize,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(lost(error)),
+            Err(error) => {
+                if let Records::Kernel(kernel) = records {
+                    kernel.blame(&error, link);
+                }
+                return Err(lost(error));
+            }
         }
     }
     Ok(span.buffer)

@@ -25,7 +25,7 @@ pub use buffers::{BUFFER_OCTETS, give_buffer, give_vector, take_buffer, take_vec
 pub use mailbox::{Duty, Mailbox};
 
 pub use crate::sys::ktls::Received;
-pub use crate::sys::ring::{Buffered, InFlightRecord, READABLE, SharedFd, Span, WRITABLE};
+pub use crate::sys::ring::{Buffered, READABLE, SharedFd, Span, WRITABLE};
 pub use crate::sys::sendfile::Residency;
 pub use crate::sys::socket::{Glance, SendBuffer};
 pub use tokio_uring::spawn;
@@ -202,13 +202,13 @@ impl Socket {
         ring::receive(&self.0, span)
     }
 
-    /// Calls on this socket return instead of waiting; ring operations on it do too, so only
-    /// readiness is for it then.
+    /// Calls on this socket return instead of waiting, or wait again; ring operations on it too, so
+    /// while they do not wait only readiness is for it.
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn make_non_blocking(&self) -> io::Result<()> {
-        sendfile::make_non_blocking(self)
+    pub fn set_non_blocking(&self, on: bool) -> io::Result<()> {
+        sendfile::set_non_blocking(self, on)
     }
 
     /// Moves octets of a file to this non-blocking socket; 0 at the end of the file.
@@ -235,10 +235,15 @@ impl Socket {
         ktls::attach(self)
     }
 
-    /// Receives a record of kernel TLS, or several of one type, through the ring.
-    #[must_use]
-    pub fn receive_record(&self, span: Span) -> InFlightRecord {
-        ring::receive_record(&self.0, span)
+    /// Sends a record of kernel TLS through the ring, and whatever waits in front of it. The socket must
+    /// be a blocking one.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn send_record(&self, record_type: u8, payload: &[u8]) -> io::Result<()> {
+        ring::send_record(&self.0, record_type, payload)
+            .await
+            .map(drop)
     }
 
     /// Receives a record of kernel TLS that is there.

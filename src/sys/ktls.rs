@@ -7,6 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
 
 use ktls::CryptoInfo;
 
@@ -16,7 +17,6 @@ const TLS_SET_RECORD_TYPE: libc::c_int = 1;
 const TLS_GET_RECORD_TYPE: libc::c_int = 2;
 const TLS_TX: libc::c_int = 1;
 const TLS_RX: libc::c_int = 2;
-const TLS_RX_EXPECT_NO_PAD: libc::c_int = 4;
 
 /// Octets for the one control message that accompanies a record, with room to spare.
 const CONTROL_OCTETS: usize = 64;
@@ -33,18 +33,18 @@ pub enum Half {
 /// A message of a record's type, aligned as the kernel wants it.
 #[derive(Debug)]
 #[repr(C, align(8))]
-pub(super) struct Control([u8; CONTROL_OCTETS]);
+struct Control([u8; CONTROL_OCTETS]);
 
 impl Control {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self([0; CONTROL_OCTETS])
     }
 
-    pub(super) fn as_mut_ptr(&mut self) -> *mut u8 {
+    fn as_mut_ptr(&mut self) -> *mut u8 {
         self.0.as_mut_ptr()
     }
 
-    pub(super) fn len() -> usize {
+    fn len() -> usize {
         CONTROL_OCTETS
     }
 }
@@ -83,21 +83,6 @@ pub fn set_keys(socket: impl AsFd, half: Half, keys: &CryptoInfo) -> io::Result<
     // SAFETY: `keys` tells the address and the size of a structure that lives across the call; the
     // kernel copies it.
     check(unsafe { libc::setsockopt(fd, SOL_TLS, name, keys.as_ptr(), length) })
-}
-
-/// Promises that the peer does not pad its records (TLS 1.3): the kernel may decrypt straight into
-/// the reader's memory. A padded record is still right, only dearer.
-///
-/// # Errors
-/// The kernel is older than 6.0.
-pub fn expect_no_padding(socket: impl AsFd) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    set_option(
-        socket.as_fd(),
-        SOL_TLS,
-        TLS_RX_EXPECT_NO_PAD,
-        &on.to_ne_bytes(),
-    )
 }
 
 fn set_option(
@@ -186,18 +171,65 @@ fn decryption(error: io::Error) -> io::Error {
     }
 }
 
-/// As [`receive_record`], of what a ring operation on a [`message`] brought.
-pub(super) fn completed(result: i32, message: &libc::msghdr) -> io::Result<Received> {
-    match usize::try_from(result) {
-        Ok(count) => Ok(received(count, message)),
-        Err(_) => Err(decryption(io::Error::from_raw_os_error(
-            result.wrapping_neg(),
-        ))),
+/// A record of another type than application data, ready to be sent by a ring operation. It must not
+/// move while the kernel reads it, so it lies in memory of its own.
+#[derive(Debug)]
+pub(super) struct Outgoing(NonNull<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    payload: Box<[u8]>,
+    control: Control,
+    part: libc::iovec,
+    /// Refers to the others.
+    message: Option<libc::msghdr>,
+}
+
+impl Outgoing {
+    pub(super) fn new(record_type: u8, payload: &[u8]) -> Self {
+        let parts = Box::new(Parts {
+            payload: payload.into(),
+            control: Control::new(),
+            part: libc::iovec {
+                iov_base: std::ptr::null_mut(),
+                iov_len: payload.len(),
+            },
+            message: None,
+        });
+        // From here on the parts are reached through this pointer alone.
+        let mut pointer = NonNull::from(Box::leak(parts));
+        // SAFETY: the parts have just been made, and nobody else knows of them.
+        let Parts {
+            payload,
+            control,
+            part,
+            message: place,
+        } = unsafe { pointer.as_mut() };
+        part.iov_base = payload.as_mut_ptr().cast();
+        write_record_type(place.insert(message(part, control)), record_type);
+        Self(pointer)
+    }
+
+    /// For the kernel, until this is dropped.
+    pub(super) fn message(&self) -> *const libc::msghdr {
+        // SAFETY: the parts live until this is dropped, and nobody else refers to them.
+        let parts = unsafe { self.0.as_ref() };
+        parts
+            .message
+            .as_ref()
+            .map_or(std::ptr::null(), std::ptr::from_ref)
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        // SAFETY: the pointer came from a box, and is given back once.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }
 
 /// A message of one part, with room for the record's type.
-pub(super) fn message(part: &mut libc::iovec, control: &mut Control) -> libc::msghdr {
+fn message(part: &mut libc::iovec, control: &mut Control) -> libc::msghdr {
     // SAFETY: the structure consists of integers and pointers, for which zeros are valid.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = part;

@@ -8,12 +8,15 @@
 //! dropping that one loses nothing.
 
 use std::ffi::CString;
+use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
-use super::ktls::{self, Control, Received};
+use super::ktls::Outgoing;
 use io_uring::{cqueue, opcode, squeue, types};
 use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
@@ -107,64 +110,33 @@ pub fn send(fd: &SharedFd, mut span: Span) -> Buffered {
     submit((Rc::clone(fd), span), entry)
 }
 
-/// Receives a record, or several of one type, with that type, from a socket with kernel TLS.
-#[must_use]
-pub fn receive_record(fd: &SharedFd, span: Span) -> InFlightRecord {
-    let mut record = Box::new(Record {
-        span,
-        control: Control::new(),
-        part: libc::iovec {
-            iov_base: std::ptr::null_mut(),
-            iov_len: 0,
-        },
-        message: None,
-    });
-    let (pointer, length) = record.span.raw();
-    record.part = libc::iovec {
-        iov_base: pointer.cast(),
-        iov_len: length as usize,
-    };
-    let Record {
-        control,
-        part,
-        message,
-        ..
-    } = &mut *record;
-    let message = message.insert(ktls::message(part, control));
-    let entry = opcode::RecvMsg::new(types::Fd(fd.as_raw_fd()), message).build();
-    UnsubmittedOneshot::new((Rc::clone(fd), record), TakeRecord, entry).submit()
+/// Sends a record of kernel TLS, and with it every record that waits in the kernel in front of it: the
+/// operation ends when TCP has them all. A thread of the kernel waits for that, so the socket must be a
+/// blocking one.
+pub fn send_record(
+    fd: &SharedFd,
+    record_type: u8,
+    payload: &[u8],
+) -> impl Future<Output = io::Result<u32>> + Unpin + use<> {
+    let record = Outgoing::new(record_type, payload);
+    let entry = opcode::SendMsg::new(types::Fd(fd.as_raw_fd()), record.message())
+        .flags(libc::MSG_NOSIGNAL.cast_unsigned())
+        .build()
+        // An attempt that does not wait would count as success while records still wait.
+        .flags(squeue::Flags::ASYNC);
+    WithoutData(submit((Rc::clone(fd), record), entry))
 }
 
-/// A record being received. Boxed, because the kernel writes to it until the operation completes.
-#[derive(Debug)]
-pub struct Record {
-    span: Span,
-    control: Control,
-    part: libc::iovec,
-    /// Refers to `part` and `control`.
-    message: Option<libc::msghdr>,
-}
+/// An operation of which only the result matters.
+struct WithoutData<D: Unpin + 'static>(InFlight<D>);
 
-/// Hands back what was received.
-#[derive(Debug)]
-pub struct TakeRecord;
+impl<D: Unpin + 'static> Future for WithoutData<D> {
+    type Output = io::Result<u32>;
 
-impl OneshotOutputTransform for TakeRecord {
-    type Output = (io::Result<Received>, Span);
-    type StoredData = (SharedFd, Box<Record>);
-
-    fn transform_oneshot_output(self, data: Self::StoredData, cqe: cqueue::Entry) -> Self::Output {
-        let (_, record) = data;
-        let result = match &record.message {
-            Some(message) => ktls::completed(cqe.result(), message),
-            None => Err(io::ErrorKind::InvalidInput.into()),
-        };
-        (result, record.span)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(|(result, _)| result)
     }
 }
-
-/// A record under way.
-pub type InFlightRecord = InFlightOneshot<(SharedFd, Box<Record>), TakeRecord>;
 
 /// Moves up to `count` octets between a pipe and a file or socket; at least one of the two is a
 /// pipe. `offset` is for a file, `None` for a pipe or socket. Runs on a thread of the kernel, which

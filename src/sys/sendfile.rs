@@ -49,12 +49,12 @@ pub fn send_file(
     rustix::fs::sendfile(socket, file, Some(&mut offset), count).map_err(Into::into)
 }
 
-/// Makes calls on the socket return instead of waiting.
+/// Makes calls on the socket return instead of waiting, or wait again.
 ///
 /// # Errors
 /// The kernel's error.
-pub fn make_non_blocking(socket: impl AsFd) -> io::Result<()> {
-    rustix::io::ioctl_fionbio(socket, true).map_err(Into::into)
+pub fn set_non_blocking(socket: impl AsFd, on: bool) -> io::Result<()> {
+    rustix::io::ioctl_fionbio(socket, on).map_err(Into::into)
 }
 
 #[cfg(test)]
@@ -71,7 +71,7 @@ mod tests {
         file.write_all(&content).unwrap();
         assert_ne!(residency(&file, 0), Residency::Cold);
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        make_non_blocking(&ours).unwrap();
+        set_non_blocking(&ours, true).unwrap();
         let (mut received, mut offset) = (Vec::new(), 0);
         while offset < content.len() {
             match send_file(&ours, &file, offset as u64, content.len() - offset) {

@@ -69,6 +69,9 @@ pub struct Engine {
     issued: Vec<SessionKey>,
     /// When the handshake began, the client had a ticket that it had not spent.
     ticket_unspent: bool,
+    /// After the handshake the client has sent something else than data and its end, which rustls may
+    /// have an answer to that it does not show yet (RFC 8446 §4.6.3).
+    spoke: bool,
     /// Octets at the front of the input that rustls has decrypted in place and keeps there,
     /// because they hold an incomplete handshake message.
     held: usize,
@@ -94,6 +97,7 @@ impl Engine {
             rooted: false,
             issued: Vec::new(),
             ticket_unspent: role != Role::Control && control.begin_data(),
+            spoke: false,
             held: 0,
         })
     }
@@ -196,6 +200,8 @@ impl Engine {
     ) -> Result<usize, TlsError> {
         let mut consumed = 0;
         let mut end = self.held;
+        // A record was given to an established connection, and no data came of it yet.
+        let mut silent = false;
         // Every round releases a record, takes pending output, or is the last.
         loop {
             let window = incoming.get_mut(consumed..end).ok_or(TlsError::InputLost)?;
@@ -203,6 +209,7 @@ impl Engine {
             consumed += status.discard;
             let settled = match status.state? {
                 ConnectionState::ReadTraffic(traffic) => {
+                    silent = false;
                     consumed += take_plaintext(traffic, plain)?;
                     // Application data leaves nothing else behind, so the next record can follow
                     // without another look at the connection.
@@ -217,6 +224,7 @@ impl Engine {
                     false
                 }
                 ConnectionState::PeerClosed => {
+                    silent = false;
                     self.peer_closed = true;
                     false
                 }
@@ -226,13 +234,17 @@ impl Engine {
             if !settled {
                 continue;
             }
+            self.spoke |= silent;
             self.held = end - consumed;
             if self.held > limits::TLS_HANDSHAKE_OCTETS_HELD_MAX {
                 return Err(TlsError::HandshakeOversized);
             }
             let next = incoming.get(end..).unwrap_or_default();
             match complete_len(next) {
-                Some(len) if !self.peer_closed => end += len,
+                Some(len) if !self.peer_closed => {
+                    silent = self.is_established();
+                    end += len;
+                }
                 _ => return Ok(consumed),
             }
         }
@@ -329,9 +341,11 @@ impl Engine {
     }
 
     /// Can the connection leave for the kernel now? Not while rustls has something to say, or part of
-    /// a handshake message.
+    /// a handshake message, and not any more once the client has changed its keys: rustls keeps the
+    /// answer to that to itself until it sends next.
     pub fn can_leave(&self) -> bool {
         self.held == 0
+            && !self.spoke
             && self.is_established()
             && !self.peer_closed
             && self.sending == Sending::Open

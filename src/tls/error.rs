@@ -33,6 +33,13 @@ pub enum TlsError {
     Closed,
 }
 
+impl TlsError {
+    /// Is it a fatal alert of the client?
+    pub fn is_alert(&self) -> bool {
+        matches!(self, Self::Protocol(rustls::Error::AlertReceived(_)))
+    }
+}
+
 impl From<EncryptError> for TlsError {
     fn from(error: EncryptError) -> Self {
         match error {

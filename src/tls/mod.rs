@@ -13,6 +13,7 @@ mod engine;
 mod error;
 mod identity;
 mod offload;
+mod opener;
 pub mod probe;
 pub mod record;
 mod sessions;
@@ -32,7 +33,8 @@ use crate::limits;
 pub use engine::{Engine, Progress, sealed_len};
 pub use error::TlsError;
 pub use identity::{CERTIFICATE_FILE as SELF_SIGNED_CERTIFICATE_FILE, Identity, IdentityError};
-pub use offload::{Cipher, KernelTls, OffloadError, Protection, Version};
+pub use offload::{Cipher, KernelTls, OffloadError, Protection, Receiver, Version};
+pub use opener::{BadRecord, RecordOpener};
 pub use sessions::{ControlTls, SessionStore};
 
 /// First octets of TLS records that may follow a handshake: change_cipher_spec, alert, handshake,

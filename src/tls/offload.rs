@@ -11,6 +11,7 @@ use rustls::{
     CipherSuite, ConnectionTrafficSecrets, ExtractedSecrets, ProtocolVersion, SupportedCipherSuite,
 };
 
+use super::opener::{BadRecord, RecordOpener};
 use super::{Engine, TlsError};
 use crate::sys::ktls::{self as kernel, Half};
 
@@ -133,6 +134,9 @@ pub enum OffloadError {
     /// The crate that lays keys out does not know the suite.
     #[error("no layout for keys: {0}")]
     Layout(String),
+    /// This process cannot open the client's records.
+    #[error("no keys for receiving: {0}")]
+    Opener(#[from] BadRecord),
     /// The kernel refused them.
     #[error("the kernel refuses keys: {0}")]
     Kernel(#[from] io::Error),
@@ -143,21 +147,32 @@ pub enum OffloadError {
 pub struct KernelTls {
     connection: KernelConnection<ServerConnectionData>,
     protection: Protection,
-    /// Records that the sending keys have protected: known, or at most so many.
+    opener: Option<RecordOpener>,
+    /// Records that the sending keys have protected, as far as we know: where the socket's buffer was
+    /// full, records may have been cut shorter than they might be.
     sent: u64,
+}
+
+/// Who opens the client's records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receiver {
+    /// The kernel.
+    Kernel,
+    /// This process ([`RecordOpener`]).
+    Process,
 }
 
 impl KernelTls {
     /// Hands an established connection, which [`Engine::can_leave`], over to the kernel. Kernel TLS
-    /// must be attached to the socket (`sys::ktls::attach`). Everything that the engine gave out must have been sent,
-    /// and everything it was given processed.
+    /// must be attached to the socket (`sys::ktls::attach`). Everything that the engine gave out must
+    /// have been sent, and everything it was given processed.
     ///
     /// # Errors
     /// [`OffloadError`]; the connection is of no use any more.
     pub fn take_over(
         engine: Engine,
         protection: Protection,
-        no_padding: bool,
+        receiver: Receiver,
         socket: impl AsFd,
     ) -> Result<Self, OffloadError> {
         let (secrets, connection) = engine.into_kernel_connection()?;
@@ -165,16 +180,24 @@ impl KernelTls {
         let sent = tx.0;
         let suite = connection.negotiated_cipher_suite();
         set_keys(&socket, Half::Send, suite, tx)?;
-        set_keys(&socket, Half::Receive, suite, rx)?;
-        if no_padding {
-            // Only an optimisation; the probe saw the kernel take it.
-            let _ = kernel::expect_no_padding(&socket);
-        }
+        let opener = match receiver {
+            Receiver::Kernel => {
+                set_keys(&socket, Half::Receive, suite, rx)?;
+                None
+            }
+            Receiver::Process => Some(RecordOpener::new(protection.version, rx)?),
+        };
         Ok(Self {
             connection,
             protection,
+            opener,
             sent,
         })
+    }
+
+    /// What opens the client's records, unless the kernel does.
+    pub fn opener(&mut self) -> Option<&mut RecordOpener> {
+        self.opener.as_mut()
     }
 
     /// Version and cipher.
@@ -189,7 +212,7 @@ impl KernelTls {
         self.protection.version == Version::Tls13
     }
 
-    /// Counts records that are about to be sent; at most so many have been since the last update.
+    /// Counts records that are about to be sent; returns how many there were since the last update.
     pub fn count(&mut self, records: u64) -> u64 {
         self.sent = self.sent.saturating_add(records);
         self.sent
@@ -202,7 +225,11 @@ impl KernelTls {
     pub fn update_receiving(&mut self, socket: impl AsFd) -> Result<(), OffloadError> {
         let suite = self.connection.negotiated_cipher_suite();
         let secrets = self.connection.update_rx_secret()?;
-        set_keys(socket, Half::Receive, suite, secrets)
+        match &mut self.opener {
+            Some(opener) => *opener = RecordOpener::new(self.protection.version, secrets)?,
+            None => set_keys(socket, Half::Receive, suite, secrets)?,
+        }
+        Ok(())
     }
 
     /// We have announced new keys for what we send.
@@ -232,9 +259,27 @@ fn set_keys(
     suite: SupportedCipherSuite,
     secrets: (u64, ConnectionTrafficSecrets),
 ) -> Result<(), OffloadError> {
-    let keys = CryptoInfo::from_rustls(suite, secrets)
+    let mut keys = CryptoInfo::from_rustls(suite, secrets)
         .map_err(|error| OffloadError::Layout(error.to_string()))?;
+    if half == Half::Send && matches!(suite, SupportedCipherSuite::Tls12(_)) {
+        keep_nonces_apart(&mut keys);
+    }
     Ok(kernel::set_keys(socket, half, &keys)?)
+}
+
+/// SECURITY: in TLS 1.2 with AES-GCM the sender chooses half of the nonce as it likes (RFC 5288 §3).
+/// rustls takes a random number and the sequence, one XOR the other; Linux counts up from the number it
+/// is given, whatever the sequence is, and would use those of rustls again, which gives the
+/// authentication key away. The other half of the number space can never meet them.
+fn keep_nonces_apart(keys: &mut CryptoInfo) {
+    let explicit = match keys {
+        CryptoInfo::AesGcm128(keys) => &mut keys.iv,
+        CryptoInfo::AesGcm256(keys) => &mut keys.iv,
+        _ => return,
+    };
+    if let Some(first) = explicit.first_mut() {
+        *first ^= 0x80;
+    }
 }
 
 #[cfg(test)]

@@ -86,8 +86,6 @@ pub struct SuiteReport {
     pub receive_problem: Option<Problem>,
     /// Keys can be changed (TLS 1.3, Linux 6.14).
     pub rekey: bool,
-    /// The kernel can be promised that records are not padded (TLS 1.3), and is not slower for it.
-    pub no_padding: bool,
     /// What each way costs.
     pub costs: Costs,
 }
@@ -129,7 +127,6 @@ fn report(problem: Option<&Problem>) -> Report {
             problem: problem.cloned(),
             receive_problem: None,
             rekey: false,
-            no_padding: false,
             costs: Costs::default(),
         }),
         time: Duration::ZERO,
@@ -172,15 +169,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<25} {:>6} {:>10} | {:>9} {:>9} {:>9} | {:>9} {:>9}",
-            "ns per octet",
-            "re-key",
-            "no padding",
-            "user send",
-            "read+send",
-            "sendfile",
-            "user recv",
-            "kernel"
+            "{:<25} {:>6} | {:>9} {:>9} {:>9} | {:>9} {:>9}",
+            "ns per octet", "re-key", "user send", "read+send", "sendfile", "user recv", "kernel"
         )?;
         for suite in &self.suites {
             writeln!(f, "{suite}")?;
@@ -200,9 +190,8 @@ impl fmt::Display for SuiteReport {
             |cost: Option<f64>| cost.map_or_else(|| "-".to_owned(), |cost| format!("{cost:.3}"));
         write!(
             f,
-            "{:>6} {:>10} | {:>9} {:>9} {:>9} | {:>9} {:>9}",
+            "{:>6} | {:>9} {:>9} {:>9} | {:>9} {:>9}",
             yes(self.rekey),
-            yes(self.no_padding),
             cost(self.costs.user_send),
             cost(self.costs.kernel_read),
             cost(self.costs.kernel_sendfile),

@@ -16,6 +16,8 @@ const APPLICATION_DATA: u8 = 23;
 pub const CLOSE_NOTIFY: [u8; 2] = [1, 0];
 /// A fatal unexpected_message.
 pub const UNEXPECTED_MESSAGE: [u8; 2] = [2, 10];
+/// A fatal bad_record_mac.
+pub const BAD_RECORD: [u8; 2] = [2, 20];
 /// The alert user_canceled, which announces a close_notify (RFC 8446 §6.1).
 pub const USER_CANCELED: u8 = 90;
 /// KeyUpdate, update_not_requested (RFC 8446 §4.6.3).
@@ -27,7 +29,8 @@ pub const KEY_UPDATE_TYPE: u8 = HANDSHAKE;
 ///
 /// Octets that cannot be a record's header come back whole: rustls finds what is wrong with them
 /// and answers with the alert for it, where waiting for their pretended length would stall.
-pub(super) fn complete_len(octets: &[u8]) -> Option<usize> {
+#[must_use]
+pub fn complete_len(octets: &[u8]) -> Option<usize> {
     let &[kind, major, _, high, low, ..] = octets else {
         return None;
     };
@@ -67,6 +70,8 @@ pub enum Record {
         /// update_requested.
         requested: bool,
     },
+    /// It could not be opened.
+    Bad,
     /// Nothing that a client may send here: a new handshake (TLS 1.2), a ticket, a fragment of a
     /// message, an unknown type.
     Unexpected(u8),

@@ -115,6 +115,27 @@ fn unusual_records_of_data_are_data() {
     });
 }
 
+/// An empty record that stands alone, then the end.
+#[test]
+fn an_empty_record_tells_nothing_about_the_next() {
+    let content = pattern(60_000);
+    on_uploads(&[], |mut upload| {
+        upload.send(&content);
+        for padding in [0, 1, 100] {
+            sleep(Duration::from_millis(30) * slowness());
+            let empty = upload.raw.seal(DATA, b"", padding);
+            upload.raw.send(&empty);
+        }
+        sleep(Duration::from_millis(30) * slowness());
+        let end = upload.raw.seal_end();
+        upload.raw.send(&end);
+        upload.raw.finish();
+        let (code, stored) = upload.end();
+        assert_eq!(code, 226);
+        assert_same(&stored, &content);
+    });
+}
+
 #[test]
 fn nothing_counts_behind_close_notify() {
     let content = pattern(60_000);

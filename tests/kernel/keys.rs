@@ -1,16 +1,28 @@
 //! Keys that change in the middle of a transfer (RFC 8446 §4.6.3): followed by rustls and by kernels that
 //! can (Linux 6.14), a clear end on those that cannot.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::net::TcpStream;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::thread::sleep;
+use std::time::Duration;
 
-use crate::common::server::{Accounts, Server};
+use rustls::ClientConnection;
+use rustls::crypto::aws_lc_rs::cipher_suite::{
+    TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+};
+use rustls::pki_types::ServerName;
+
+use crate::common::server::{Accounts, Server, wait_until};
+use crate::common::tls::Profile;
 use crate::common::{Port, assert_same, pattern};
 use crate::pressure::{
-    DOWNLOADS, UPLOADS, Way, alone, client, has_kernel_tls, logged, patience, put_pattern,
+    DOWNLOADS, Logged, UPLOADS, Way, alone, client, has_kernel_tls, logged, patience, put_pattern,
+    slowness,
 };
-use crate::raw::{HANDSHAKE, KEY_UPDATE, KEY_UPDATE_REQUESTED, Raw, profile};
+use crate::raw::{HANDSHAKE, KEY_UPDATE, KEY_UPDATE_REQUESTED, Raw, Records, outgoing, profile};
 
 /// Can this kernel change keys? As `ringftpd doctor` says.
 fn kernel_changes_keys() -> bool {
@@ -27,9 +39,16 @@ fn kernel_changes_keys() -> bool {
     })
 }
 
-/// Does a transfer on this way survive a change of the client's keys?
-fn follows(way: Way) -> bool {
-    !way.route.starts_with("ktls") || kernel_changes_keys()
+/// Does a transfer on this way survive a change of the client's keys? In a download the client's records
+/// are opened by the server's process; only the answer needs the kernel.
+fn follows(way: Way, message: &[u8]) -> bool {
+    !way.route.starts_with("ktls") || kernel_changes_keys() || !way.upload && message == KEY_UPDATE
+}
+
+/// The last transfer in the log.
+fn last(server: &Server) -> Logged {
+    assert!(wait_until(patience(), || !logged(server).is_empty()));
+    logged(server).pop().unwrap()
 }
 
 fn open(way: Way, server: &Server, line: &str) -> (crate::common::client::Client, Raw) {
@@ -81,7 +100,7 @@ fn upload(way: Way, content: &[u8], message: &[u8], places: &[usize]) {
     let said = format!("{way}: {message:?} at {places:?}");
     let reply = client.reply();
     // A short upload may be here as a whole before the kernel takes over; rustls has read it then.
-    if !follows(way) && logged(&server).last().unwrap().route == "ktls-receive" {
+    if !follows(way, message) && last(&server).route == "ktls-receive" {
         assert_eq!(reply.code, 426, "{said}");
         assert!(server.wait_for_log("cannot follow"), "{said}");
         return;
@@ -98,6 +117,100 @@ fn upload(way: Way, content: &[u8], message: &[u8], places: &[usize]) {
     let wanted = message == KEY_UPDATE_REQUESTED;
     // One answer may stand for several requests.
     assert_eq!(answers.count() > 0, wanted, "{said}: {all:?}");
+}
+
+/// rustls keeps its answer to a client's request to itself until it sends next: such a connection stays
+/// with it.
+#[test]
+fn a_client_that_changed_its_keys_early_stays_with_rustls() {
+    let _alone = alone();
+    let content = pattern(3 << 20);
+    let ktls = if has_kernel_tls() { "on" } else { "auto" };
+    let server = Server::start(&["--ktls", ktls]);
+    for message in [KEY_UPDATE, KEY_UPDATE_REQUESTED] {
+        let mut client = client(&server, Port::Explicit, profile(), true);
+        client.link.set_patience(patience());
+        let address = client.pasv();
+        let data = client.data(address);
+        client.ok("STOR early", 150);
+        let mut raw = Raw::handshake(data.tcp, &client.profile);
+        let first = raw.seal_data(&content[..1000], usize::MAX);
+        raw.send(&first);
+        let record = update(&mut raw, &message);
+        raw.send(&record);
+        let rest = raw.seal_data(&content[1000..], usize::MAX);
+        raw.send(&rest);
+        // The kernel would take over here, long before the end.
+        sleep(Duration::from_millis(100) * slowness());
+        let end = raw.seal_end();
+        raw.send(&end);
+        let all = raw.open_all();
+        assert!(all.closed, "{all:?}");
+        assert_eq!(all.others.is_empty(), message == KEY_UPDATE, "{all:?}");
+        client.expect(226);
+        let stored = fs::read(Accounts::shared().home.join("early")).unwrap();
+        assert_same(&stored, &content);
+    }
+    if has_kernel_tls() {
+        assert!(server.wait_for_log("not_kernel=\"late\""));
+    }
+}
+
+/// With AES-GCM in TLS 1.2 a number that comes twice gives the key of the authentication away, and the
+/// kernel chooses its numbers in another way than rustls.
+#[test]
+fn numbers_of_records_never_come_twice() {
+    let _alone = alone();
+    put_pattern("numbers", 300_000);
+    for way in DOWNLOADS {
+        if !way.protected || !way.is_open() {
+            continue;
+        }
+        let server = way.server(&[]);
+        for suite in [
+            TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+            TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        ] {
+            let profile = Profile::of(suite);
+            let mut client = way.client(&server, Port::Explicit, profile.clone());
+            client.link.set_patience(patience());
+            let address = client.pasv();
+            let data = client.data(address);
+            client.ok("RETR numbers", 150);
+            let numbers = explicit_nonces(data.tcp, &profile);
+            client.expect(226);
+            let distinct: BTreeSet<_> = numbers.iter().collect();
+            assert!(numbers.len() > 19, "{way}: {}", numbers.len());
+            assert_eq!(distinct.len(), numbers.len(), "{way}: {numbers:?}");
+        }
+    }
+}
+
+/// The explicit nonces of all protected records of a server, its Finished included.
+fn explicit_nonces(tcp: TcpStream, profile: &Profile) -> Vec<[u8; 8]> {
+    let mut reader = Records::new(tcp);
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut tls = ClientConnection::new(profile.full(), name).unwrap();
+    let mut nonces = Vec::new();
+    let mut protected = false;
+    while tls.is_handshaking() || tls.wants_write() {
+        reader.send(&outgoing(&mut tls));
+        if !tls.is_handshaking() {
+            break;
+        }
+        let record = reader.take().expect("a record of the handshake");
+        if protected {
+            nonces.push(record[5..13].try_into().unwrap());
+        }
+        // change_cipher_spec: what follows is protected.
+        protected |= record[0] == 20;
+        tls.read_tls(&mut &record[..]).unwrap();
+        tls.process_new_packets().unwrap();
+    }
+    while let Some(record) = reader.take() {
+        nonces.push(record[5..13].try_into().unwrap());
+    }
+    nonces
 }
 
 #[test]
@@ -122,7 +235,7 @@ fn download(way: Way, content: &[u8], message: &[u8]) {
     raw.send(&again);
     let all = raw.open_all();
     let said = format!("{way}: {message:?}: {all:?}");
-    if !follows(way) {
+    if !follows(way, message) {
         assert!(!all.closed, "{said}");
         drop(raw);
         client.expect(426);
@@ -179,7 +292,7 @@ fn the_server_renews_its_keys() {
             .iter()
             .filter(|other| **other == (HANDSHAKE, KEY_UPDATE.to_vec()));
         let updates = updates.count();
-        let last = logged(&server).pop().unwrap();
+        let last = last(&server);
         if kernel_changes_keys() {
             // 2,560 full records and some that are not.
             assert!((2..10).contains(&updates), "{means}: {updates} updates");

@@ -106,14 +106,52 @@ impl Keys {
     }
 }
 
+/// A connection as a stream of records.
+pub(crate) struct Records {
+    tcp: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Records {
+    pub(crate) fn new(tcp: TcpStream) -> Self {
+        tcp.set_read_timeout(Some(patience())).unwrap();
+        tcp.set_nodelay(true).unwrap();
+        Self {
+            tcp,
+            received: Vec::new(),
+        }
+    }
+
+    pub(crate) fn send(&mut self, octets: &[u8]) {
+        self.tcp.write_all(octets).unwrap();
+    }
+
+    /// The next record; `None` at the end of the stream, or after a reset.
+    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let [_, _, _, high, low, ..] = self.received[..] {
+                let length = 5 + usize::from(u16::from_be_bytes([high, low]));
+                if self.received.len() >= length {
+                    let rest = self.received.split_off(length);
+                    return Some(std::mem::replace(&mut self.received, rest));
+                }
+            }
+            let mut buffer = [0; 16 * 1024];
+            match self.tcp.read(&mut buffer) {
+                Ok(0) | Err(_) => return None,
+                Ok(count) => self.received.extend_from_slice(&buffer[..count]),
+            }
+        }
+    }
+}
+
 /// A data connection.
 pub(crate) struct Raw {
-    pub(crate) tcp: TcpStream,
+    records: Records,
     /// The end of the handshake, not sent yet.
     pub(crate) finished: Vec<u8>,
     sending: Keys,
     receiving: Keys,
-    received: Vec<u8>,
 }
 
 impl Raw {
@@ -125,18 +163,15 @@ impl Raw {
         let name = ServerName::try_from("localhost").unwrap();
         let mut tls = ClientConnection::new(Arc::new(config), name).unwrap();
         let mut raw = Self {
-            tcp,
+            records: Records::new(tcp),
             finished: Vec::new(),
             sending: Keys::new(vec![0; 32]),
             receiving: Keys::new(vec![0; 32]),
-            received: Vec::new(),
         };
-        raw.tcp.set_read_timeout(Some(patience())).unwrap();
-        raw.tcp.set_nodelay(true).unwrap();
         while tls.is_handshaking() {
             let hello = outgoing(&mut tls);
-            raw.tcp.write_all(&hello).unwrap();
-            let record = raw.take_record().expect("a record of the handshake");
+            raw.send(&hello);
+            let record = raw.records.take().expect("a record of the handshake");
             tls.read_tls(&mut &record[..]).unwrap();
             tls.process_new_packets().unwrap();
         }
@@ -157,7 +192,7 @@ impl Raw {
 
     /// Sends octets as they are.
     pub(crate) fn send(&mut self, octets: &[u8]) {
-        self.tcp.write_all(octets).unwrap();
+        self.records.send(octets);
     }
 
     /// A record of this type, with so many octets of padding.
@@ -187,7 +222,7 @@ impl Raw {
     }
 
     pub(crate) fn finish(&self) {
-        let _ = self.tcp.shutdown(Shutdown::Write);
+        let _ = self.records.tcp.shutdown(Shutdown::Write);
     }
 
     /// From here on what is sent has new keys.
@@ -199,7 +234,7 @@ impl Raw {
     /// stream, or after a reset.
     pub(crate) fn open(&mut self) -> Option<(u8, Vec<u8>)> {
         loop {
-            let record = self.take_record()?;
+            let record = self.records.take()?;
             let (header, body) = record.split_at(5);
             // change_cipher_spec (RFC 8446 §D.4).
             if header[0] == 20 {
@@ -239,26 +274,9 @@ impl Raw {
 
     /// Closes with RST.
     pub(crate) fn reset(self) {
-        SockRef::from(&self.tcp)
+        SockRef::from(&self.records.tcp)
             .set_linger(Some(std::time::Duration::ZERO))
             .unwrap();
-    }
-
-    fn take_record(&mut self) -> Option<Vec<u8>> {
-        loop {
-            if let [_, _, _, high, low, ..] = self.received[..] {
-                let length = 5 + usize::from(u16::from_be_bytes([high, low]));
-                if self.received.len() >= length {
-                    let rest = self.received.split_off(length);
-                    return Some(std::mem::replace(&mut self.received, rest));
-                }
-            }
-            let mut buffer = [0; 16 * 1024];
-            match self.tcp.read(&mut buffer) {
-                Ok(0) | Err(_) => return None,
-                Ok(count) => self.received.extend_from_slice(&buffer[..count]),
-            }
-        }
     }
 }
 
@@ -281,7 +299,7 @@ impl fmt::Debug for Everything {
     }
 }
 
-fn outgoing(tls: &mut ClientConnection) -> Vec<u8> {
+pub(crate) fn outgoing(tls: &mut ClientConnection) -> Vec<u8> {
     let mut octets = Vec::new();
     while tls.wants_write() {
         tls.write_tls(&mut octets).unwrap();

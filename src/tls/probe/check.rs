@@ -9,7 +9,7 @@ use super::link::{self, Bench, Content, Ends, Link};
 use super::{Problem, SuiteReport, attach, refused, wrong};
 use crate::sys::{ktls, sendfile, socket};
 use crate::tls::record::{ALERT, CLOSE_NOTIFY, KEY_UPDATE, KEY_UPDATE_TYPE, Record};
-use crate::tls::{KernelTls, Protection, Version};
+use crate::tls::{KernelTls, Protection, Receiver, Version};
 
 /// How octets get into the kernel's TLS.
 #[derive(Clone, Copy)]
@@ -38,7 +38,7 @@ const TURNS_MAX: usize = 100_000;
 /// Finds out whether the kernel protects the suite, and what else it can do with it.
 pub(super) fn check(bench: &Bench, suite: &mut SuiteReport) {
     let protection = suite.protection;
-    let subject = match Subject::new(bench, protection, false) {
+    let subject = match Subject::new(bench, protection) {
         Ok(subject) => subject,
         Err(problem) => {
             suite.problem = Some(problem);
@@ -50,10 +50,9 @@ pub(super) fn check(bench: &Bench, suite: &mut SuiteReport) {
         return;
     }
     if suite.receive_problem.is_none() {
-        // Each in a connection of its own, since a failure ends it. Whatever the reason is: what does
-        // not work is not used, and nothing else depends on it.
-        suite.no_padding = check_without_padding(bench, protection).is_ok();
-        suite.rekey = check_update(bench, protection, suite.no_padding).is_ok();
+        // In a connection of its own, since a failure ends it. Whatever the reason is: what does not work
+        // is not used, and nothing else depends on it.
+        suite.rekey = check_update(bench, protection).is_ok();
     }
 }
 
@@ -67,15 +66,9 @@ fn check_ends(mut subject: Subject, content: &Content, suite: &mut SuiteReport) 
     }
 }
 
-/// The promise that records are not padded changes how the kernel decrypts.
-fn check_without_padding(bench: &Bench, protection: Protection) -> Result<(), Problem> {
-    let mut subject = Subject::new(bench, protection, true)?;
-    subject.check_receiving(&bench.content)
-}
-
 /// New keys both ways, as the server would change them.
-fn check_update(bench: &Bench, protection: Protection, no_padding: bool) -> Result<(), Problem> {
-    let mut subject = Subject::new(bench, protection, no_padding)?;
+fn check_update(bench: &Bench, protection: Protection) -> Result<(), Problem> {
+    let mut subject = Subject::new(bench, protection)?;
     let octets = bench.content.part(0, WRITTEN_AROUND_UPDATE);
     let mut records = Vec::new();
     let client = &mut subject.client;
@@ -116,18 +109,15 @@ struct Subject {
 }
 
 impl Subject {
-    fn new(bench: &Bench, protection: Protection, no_padding: bool) -> Result<Self, Problem> {
+    fn new(bench: &Bench, protection: Protection) -> Result<Self, Problem> {
         let Ends {
             link,
             client,
             engine,
         } = bench.connect(protection)?;
         attach(&link)?;
-        let kernel = KernelTls::take_over(engine, protection, false, &link.ours)
+        let kernel = KernelTls::take_over(engine, protection, Receiver::Kernel, &link.ours)
             .map_err(|error| refused(error, protection))?;
-        if no_padding {
-            ktls::expect_no_padding(&link.ours).map_err(wrong("promising no padding"))?;
-        }
         Ok(Self {
             link,
             client,
@@ -320,7 +310,7 @@ mod tests {
         for protection in Protection::ALL {
             // The client of another connection; a failure ends it, so each way has its own.
             let subject = || {
-                let mut subject = Subject::new(&bench, protection, false).ok()?;
+                let mut subject = Subject::new(&bench, protection).ok()?;
                 subject.client = bench.connect(protection).unwrap().client;
                 Some(subject)
             };
@@ -341,16 +331,14 @@ mod tests {
             return;
         }
         let bench = Bench::new().unwrap();
-        for no_padding in [false, true] {
-            let mut subject = Subject::new(&bench, Protection::ALL[0], no_padding).unwrap();
-            let mut records = Vec::new();
-            link::write_records(&mut subject.client, &[7; 1000], &mut records).unwrap();
-            records[500] ^= 1;
-            let mut plain = Vec::new();
-            let problem = subject.receive(&mut &records[..], &mut plain, 1000);
-            assert!(matches!(problem, Err(Problem::Wrong(_))), "{problem:?}");
-            assert!(plain.is_empty());
-        }
+        let mut subject = Subject::new(&bench, Protection::ALL[0]).unwrap();
+        let mut records = Vec::new();
+        link::write_records(&mut subject.client, &[7; 1000], &mut records).unwrap();
+        records[500] ^= 1;
+        let mut plain = Vec::new();
+        let problem = subject.receive(&mut &records[..], &mut plain, 1000);
+        assert!(matches!(problem, Err(Problem::Wrong(_))), "{problem:?}");
+        assert!(plain.is_empty());
     }
 
     #[test]

@@ -130,8 +130,6 @@ struct Race<'a> {
     content: &'a Content,
     user: User,
     kernel: Kernel,
-    /// Another one that was promised that nothing is padded.
-    unpadded: Option<Kernel>,
     receives: bool,
 }
 
@@ -143,21 +141,15 @@ struct Results {
     kernel_sendfile: Rounds,
     user_receive: Rounds,
     kernel_receive: Rounds,
-    unpadded_receive: Rounds,
 }
 
 impl<'a> Race<'a> {
     fn new(bench: &'a Bench, suite: &SuiteReport) -> Result<Self, Problem> {
         let protection = suite.protection;
-        let unpadded = match suite.no_padding {
-            true => Some(Kernel::new(bench, protection, true)?),
-            false => None,
-        };
         Ok(Self {
             content: &bench.content,
             user: User::new(bench, protection)?,
-            kernel: Kernel::new(bench, protection, false)?,
-            unpadded,
+            kernel: Kernel::new(bench, protection)?,
             receives: suite.receive_problem.is_none(),
         })
     }
@@ -184,7 +176,6 @@ impl<'a> Race<'a> {
             content,
             user,
             kernel,
-            unpadded,
             ..
         } = self;
         results.user_send.note(user.send(content, start, buffers));
@@ -200,10 +191,6 @@ impl<'a> Race<'a> {
         results.user_receive.note(received);
         let received = kernel.receive(content, start, buffers);
         results.kernel_receive.note(received);
-        if let Some(unpadded) = unpadded {
-            let received = unpadded.receive(content, start, buffers);
-            results.unpadded_receive.note(received);
-        }
     }
 }
 
@@ -215,26 +202,17 @@ impl Results {
             &self.kernel_sendfile,
             &self.user_receive,
             &self.kernel_receive,
-            &self.unpadded_receive,
         ];
         ways.iter().any(|way| way.problem.is_some())
     }
 
     fn report(self, suite: &mut SuiteReport) {
-        let padded = self.kernel_receive.cost();
-        let unpadded = self.unpadded_receive.cost();
-        suite.no_padding = match (padded, unpadded) {
-            (Some(padded), Some(unpadded)) => {
-                unpadded <= padded && self.unpadded_receive.problem.is_none()
-            }
-            _ => false,
-        };
         suite.costs = Costs {
             user_send: self.user_send.cost(),
             kernel_read: self.kernel_read.cost(),
             kernel_sendfile: self.kernel_sendfile.cost(),
             user_receive: self.user_receive.cost(),
-            kernel_receive: if suite.no_padding { unpadded } else { padded },
+            kernel_receive: self.kernel_receive.cost(),
         };
         // Under load the kernel must be right, too.
         suite.problem = self.kernel_read.problem.or(self.kernel_sendfile.problem);
@@ -334,14 +312,14 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn new(bench: &Bench, protection: Protection, no_padding: bool) -> Result<Self, Problem> {
+    fn new(bench: &Bench, protection: Protection) -> Result<Self, Problem> {
         let Ends {
             link,
             client,
             engine,
         } = bench.connect(protection)?;
         attach(&link)?;
-        KernelTls::take_over(engine, protection, no_padding, &link.ours)
+        KernelTls::take_over(engine, protection, crate::tls::Receiver::Kernel, &link.ours)
             .map_err(|error| refused(error, protection))?;
         Ok(Self { link, client })
     }
