@@ -43,6 +43,8 @@ pub const TRANSFER_CHUNK_OCTETS: usize = 256 * 1024;
 pub const SENDFILE_CHUNK_OCTETS: u64 = 1024 * 1024;
 /// The same where the kernel also encrypts them, which takes about four times as long.
 pub const SENDFILE_TLS_CHUNK_OCTETS: u64 = 256 * 1024;
+/// Octets between two looks at what of a file is in memory.
+pub const RESIDENCY_STEP_OCTETS: u64 = 64 * 1024;
 /// Octets of the pipe that splice moves pages through.
 pub const SPLICE_PIPE_OCTETS: usize = 1024 * 1024;
 /// Kernel TLS is worth its system calls (about ten for a connection) from so many octets on.

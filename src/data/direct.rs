@@ -101,8 +101,7 @@ async fn sendfile_chunk(
 /// Reads a chunk through the ring where it is not in memory: the pages stay for sendfile, which
 /// would wait for the disk with the whole core.
 async fn warm(file: &rt::File, mut chunk: Rest) -> Result<(), TransferEnd> {
-    let cold = |offset| file.residency(offset) == Residency::Cold;
-    if chunk.len() == 0 || !cold(chunk.offset) && !cold(chunk.end - 1) {
+    if !is_cold(file, chunk) {
         return Ok(());
     }
     while chunk.offset < chunk.end {
@@ -111,6 +110,22 @@ async fn warm(file: &rt::File, mut chunk: Rest) -> Result<(), TransferEnd> {
         chunk.offset += filled as u64;
     }
     Ok(())
+}
+
+/// Looks at the ends of a chunk, and between them as often as holes in memory are likely: the kernel
+/// reads a file in larger pieces. What is smaller costs the core one short read.
+fn is_cold(file: &rt::File, chunk: Rest) -> bool {
+    let Some(last) = chunk.end.checked_sub(1).filter(|_| chunk.len() > 0) else {
+        return false;
+    };
+    let mut offset = chunk.offset;
+    while offset < last {
+        if file.residency(offset) == Residency::Cold {
+            return true;
+        }
+        offset += limits::RESIDENCY_STEP_OCTETS;
+    }
+    file.residency(last) == Residency::Cold
 }
 
 /// Sends the rest of the file with splice, through a pipe. Both halves run on threads of the kernel,
