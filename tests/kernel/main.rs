@@ -14,11 +14,13 @@
 mod common;
 mod pressure;
 mod raw;
+mod slow_device;
 
 mod ends;
 mod keys;
 mod kills;
 mod matrix;
+mod slow;
 mod stalled;
 mod takeover;
 mod unread;
