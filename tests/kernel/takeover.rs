@@ -19,7 +19,7 @@ use crate::raw::{DATA, Raw, profile};
 /// Long enough for the server to have read what has come, on most runs: what follows must be right in
 /// any case.
 fn pause() {
-    sleep(Duration::from_millis(60) * slowness());
+    sleep(Duration::from_millis(50) * slowness().min(5));
 }
 
 fn protected_uploads() -> impl Iterator<Item = Way> {
