@@ -138,6 +138,9 @@ pub(crate) const UPLOADS: [Way; 3] = [
     ),
 ];
 
+/// What the server chooses by itself.
+pub(crate) const BY_ITSELF: Way = way("", false, true, &[]);
+
 impl Way {
     /// Whether it can be gone here; says why not.
     pub(crate) fn is_open(self) -> bool {

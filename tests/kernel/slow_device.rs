@@ -15,9 +15,12 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use crate::common::server::process_directory;
+use crate::pressure::slowness;
 
-/// Octets in a second of the disk that this process plays.
-const SPEED: u64 = 640 * 1024;
+/// What the disk that this process plays takes for 256 KiB.
+pub(crate) fn chunk_time() -> Duration {
+    Duration::from_millis(400) * slowness().min(4)
+}
 
 /// A directory with slow files; unmounted at the end.
 pub(crate) struct SlowDevice {
@@ -26,24 +29,21 @@ pub(crate) struct SlowDevice {
     mounts: Mounts,
 }
 
-/// A name and its content.
-pub(crate) type Content<'a> = (&'a str, &'a [u8]);
-
 impl SlowDevice {
-    /// A disk with a file system that tells what is in memory. Nothing of the files is.
+    /// A disk with files of one content, and a file system that tells what of it is in memory: nothing.
     ///
     /// # Errors
     /// What this machine lacks.
-    pub(crate) fn disk(files: &[Content]) -> Result<Self, String> {
+    pub(crate) fn disk(files: &[String], content: &[u8]) -> Result<Self, String> {
         if let Some(directory) = std::env::var_os("RINGFTPD_TEST_SLOW_DIR") {
-            return Self::throttled(Path::new(&directory), files);
+            return Self::throttled(Path::new(&directory), files, content);
         }
         let place = place("disk")?;
         let tree = place.join("tree");
-        put(&tree, files)?;
+        put(&tree, files, content)?;
         let image = place.join("image");
         std::fs::create_dir(&image).map_err(words)?;
-        let octets: usize = files.iter().map(|(_, content)| content.len()).sum();
+        let octets = files.len() * content.len();
         let blocks = format!("{}K", octets / 1024 + 4096);
         run(Command::new("mkfs.ext4")
             .args(["-q", "-F", "-O", "^has_journal", "-d"])
@@ -64,19 +64,23 @@ impl SlowDevice {
     ///
     /// # Errors
     /// What this machine lacks.
-    pub(crate) fn fuse(files: &[Content], answer_time: Duration) -> Result<Self, String> {
+    pub(crate) fn fuse(
+        files: &[String],
+        content: &[u8],
+        answer_time: Duration,
+    ) -> Result<Self, String> {
         let place = place("fuse")?;
         let backing = place.join("backing");
-        put(&backing, files)?;
+        put(&backing, files, content)?;
         let directory = place.join("home");
         let mut mounts = Mounts::default();
         mounts.fuse(&backing, &directory, answer_time)?;
         Ok(Self { directory, mounts })
     }
 
-    fn throttled(directory: &Path, files: &[Content]) -> Result<Self, String> {
-        let directory = directory.join("home");
-        put(&directory, files)?;
+    fn throttled(directory: &Path, files: &[String], content: &[u8]) -> Result<Self, String> {
+        let directory = directory.join(format!("home-{:x}", fastrand::u32(..)));
+        put(&directory, files, content)?;
         run(&mut Command::new("sync"))?;
         std::fs::write("/proc/sys/vm/drop_caches", "3").map_err(words)?;
         Ok(Self {
@@ -105,10 +109,9 @@ fn place(name: &str) -> Result<PathBuf, String> {
     Ok(place)
 }
 
-fn put(directory: &Path, files: &[Content]) -> Result<(), String> {
-    let _ = std::fs::remove_dir_all(directory);
+fn put(directory: &Path, files: &[String], content: &[u8]) -> Result<(), String> {
     std::fs::create_dir_all(directory).map_err(words)?;
-    for (name, content) in files {
+    for name in files {
         std::fs::write(directory.join(name), content).map_err(words)?;
     }
     Ok(())
@@ -288,7 +291,7 @@ fn serve_reads(channel: &File, files: &[Served], queue: &Receiver<SlowRead>) {
         let served = &files[read.file];
         let left = served.octets.saturating_sub(read.offset);
         let count = left.min(read.count as u64);
-        std::thread::sleep(Duration::from_micros(count * 1_000_000 / SPEED));
+        std::thread::sleep(chunk_time().mul_f64(count as f64 / (256.0 * 1024.0)));
         let mut octets = vec![0; count as usize];
         served.file.read_exact_at(&mut octets, read.offset).unwrap();
         reply(channel, read.unique, 0, &octets);

@@ -12,8 +12,8 @@ use crate::common::link::Link;
 use crate::common::server::{Accounts, Server, wait_until};
 use crate::common::{Port, assert_same};
 use crate::pressure::{
-    Belongings, Threads, alone, client, is_slow, keep_off_cores, logged, open_narrow, patience,
-    put_pattern, slowness, threads, time_noops, variety,
+    BY_ITSELF, Belongings, Threads, alone, client, is_slow, keep_off_cores, logged, open_narrow,
+    patience, put_pattern, slowness, threads, time_noops, variety,
 };
 
 const CLIENTS: usize = 32;
@@ -231,14 +231,7 @@ fn time_noops_alone(noops: &mut Client, when: &str) {
 fn clients_that_do_not_read_take_no_thread_and_delay_nobody() {
     let _alone = alone();
     let content = put_pattern("stalled", file_octets());
-    let server = Server::start(&[
-        "--cores",
-        "1",
-        "--protect-data",
-        "optional",
-        "--log-level",
-        "info",
-    ]);
+    let server = BY_ITSELF.server(&["--cores", "1"]);
     let belongings = Belongings::after(&server, || {
         Stalled::begin(&server, 0).resume(&content);
         Stalled::begin(&server, CLIENTS - 1).resume(&content);
@@ -295,16 +288,7 @@ fn assert_all_complete(server: &Server, protected: &[&str], clear: &[&str]) {
 fn clients_that_do_not_read_from_splice_get_everything_in_the_end() {
     let _alone = alone();
     let content = put_pattern("stalled", file_octets());
-    let server = Server::start(&[
-        "--cores",
-        "1",
-        "--route",
-        "splice",
-        "--protect-data",
-        "optional",
-        "--log-level",
-        "info",
-    ]);
+    let server = BY_ITSELF.server(&["--cores", "1", "--route", "splice"]);
     let belongings = Belongings::after(&server, || {
         Stalled::begin(&server, 0).resume(&content);
         Stalled::begin(&server, CLIENTS - 1).resume(&content);

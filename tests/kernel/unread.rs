@@ -25,7 +25,7 @@ const OWN: [Own; 3] = [Own::Open, Own::Fin, Own::NotifyAndFin];
 
 /// Longer than the wait for a client that closes only after the reply.
 fn drain_timeout() -> Duration {
-    Duration::from_millis(300) * slowness().min(3)
+    Duration::from_millis(300) * slowness().min(2)
 }
 
 /// A download of which nothing is read, for longer than any of the server's waits at its end.
