@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::client::Client;
-use crate::common::server::{Accounts, Server};
+use crate::common::link::{End, Link};
+use crate::common::server::{Accounts, Server, wait_until};
 use crate::common::tls::Profile;
 use crate::common::{Port, assert_same, pattern};
+use crate::matrix::protections;
 use crate::pressure::{
     DOWNLOADS, UPLOADS, Way, alone, is_slow, open_narrow, patience, put_pattern, slowness,
 };
@@ -155,14 +157,19 @@ fn nothing_counts_behind_close_notify() {
 #[test]
 fn records_that_a_client_may_not_send_end_an_upload() {
     let content = pattern(30_000);
-    let cases: [(u8, &[u8]); 8] = [
+    let cases: [(u8, &[u8]); 11] = [
         (ALERT, &[2, 40]),
         (ALERT, &[2, 20]),
         (ALERT, &[2]),
-        // A ticket, a certificate request, a message that claims to be longer than its record.
+        // Only records of data may be empty (RFC 8446 §5.4).
+        (ALERT, b""),
+        // A ticket, a certificate request, a key update of an unknown kind.
         (HANDSHAKE, &[4, 0, 0, 0]),
         (HANDSHAKE, &[13, 0, 0, 1, 0]),
         (HANDSHAKE, &[24, 0, 0, 1, 7]),
+        // Fragments, of a key update and of a message whose rest never comes.
+        (HANDSHAKE, &[24, 0, 0]),
+        (HANDSHAKE, &[4, 0, 1, 0, 9, 9]),
         (24, &[1, 0, 0]),
         (77, b"what is this"),
     ];
@@ -180,6 +187,28 @@ fn records_that_a_client_may_not_send_end_an_upload() {
             assert_eq!(code, 426, "{way}: {record_type} {payload:?}");
         });
     }
+}
+
+/// No client may send it (RFC 8446 §5.4), but rustls passes over it: then nothing must be missing.
+#[test]
+fn an_empty_handshake_record_does_no_harm() {
+    let content = pattern(60_000);
+    on_uploads(&[], |mut upload| {
+        let way = upload.way;
+        let mut records = upload.raw.seal_data(&content[..30_000], usize::MAX);
+        records.extend(upload.raw.seal(HANDSHAKE, b"", 3));
+        records.extend(upload.raw.seal_data(&content[30_000..], usize::MAX));
+        records.extend(upload.raw.seal_end());
+        upload.raw.send(&records);
+        upload.raw.finish();
+        let (code, stored) = upload.end();
+        let kept = match code {
+            226 => content.len(),
+            426 => 30_000,
+            other => panic!("{way}: {other}"),
+        };
+        assert_same(&stored, &content[..kept]);
+    });
 }
 
 #[test]
@@ -336,6 +365,135 @@ fn slow_readers_get_the_end_too() {
             assert_same(&octets, content);
             drop(data);
             client.expect(226);
+        }
+    }
+}
+
+/// The ciphers number their records in different ways.
+#[test]
+fn an_upload_is_cut_in_every_protection() {
+    let _alone = alone();
+    let content = pattern(60_000);
+    for way in UPLOADS {
+        if !way.protected || !way.is_open() {
+            continue;
+        }
+        let server = way.server(&[]);
+        for protection in protections() {
+            for changed in [false, true] {
+                let profile = Profile::of(protection.suite);
+                let mut client = way.client(&server, Port::Explicit, profile);
+                client.link.set_patience(patience());
+                let mut data = client.open("STOR cut");
+                data.send(&content).unwrap();
+                if changed {
+                    let mut record = data.protect(b"changed on the way");
+                    *record.last_mut().unwrap() ^= 1;
+                    data.send_raw(&record);
+                } else {
+                    data.shutdown_write();
+                }
+                client.expect(426);
+                let stored = fs::read(Accounts::shared().home.join("cut")).unwrap();
+                assert_same(&stored, &content);
+            }
+        }
+    }
+}
+
+/// While the kernel protects a download, the server's process opens what the client says.
+#[test]
+fn what_clients_say_in_a_download_is_understood_in_every_protection() {
+    let _alone = alone();
+    let content = put_pattern("spoken", 1_000_003);
+    put_pattern("spoken-long", 12 << 20);
+    for way in DOWNLOADS {
+        if !way.protected || !way.is_open() {
+            continue;
+        }
+        let server = way.server(&[]);
+        for protection in protections() {
+            let profile = Profile::of(protection.suite);
+            let mut client = way.client(&server, Port::Explicit, profile);
+            client.link.set_patience(patience());
+            let mut data = client.open("RETR spoken");
+            for part in [1, 3_000, 20_000] {
+                data.send(&content[..part]).unwrap();
+            }
+            assert_same(&client.drain(data), &content);
+            // rustls looks more seldom; what it does then is seen elsewhere.
+            if way.route.starts_with("ktls") {
+                let mut data = open_narrow(&mut client, "RETR spoken-long", 32 * 1024);
+                data.take_exactly(1);
+                data.send(b"right").unwrap();
+                let mut record = data.protect(b"changed on the way");
+                *record.last_mut().unwrap() ^= 1;
+                data.send_raw(&record);
+                let (_, end) = data.take_all();
+                assert_ne!(end, End::CloseNotify, "{way}: {:?}", protection.suite);
+                client.expect(426);
+            }
+        }
+    }
+}
+
+/// How a client goes that has not read everything.
+#[derive(Debug, Clone, Copy)]
+enum Going {
+    Reset,
+    /// The kernel makes a reset of it, as octets are unread.
+    Close,
+    /// As clients do that end their own direction properly first.
+    FinThenReset,
+}
+
+/// After that kernel TLS may report success for all that is left of a file, whatever its size.
+#[test]
+fn a_client_that_goes_without_reading_has_not_got_it() {
+    let _alone = alone();
+    put_pattern("unwanted", if is_slow() { 16 << 20 } else { 64 << 20 });
+    for way in DOWNLOADS.into_iter().filter(|way| way.is_open()) {
+        eprintln!("{way}");
+        let server = way.server(&[]);
+        for going in [Going::Reset, Going::Close, Going::FinThenReset] {
+            // In the middle of everything, and when nothing moves any more.
+            for stalls in [false, true] {
+                let mut client = way.client(&server, Port::Explicit, Profile::usual());
+                client.link.set_patience(patience());
+                let mut data = open_narrow(&mut client, "RETR unwanted", 32 * 1024);
+                data.take_exactly(100_000);
+                if stalls {
+                    wait_until_full(&data);
+                }
+                go(data, going);
+                let reply = client.reply();
+                assert_eq!(reply.code, 426, "{way}: {going:?}, stalls: {stalls}");
+            }
+        }
+    }
+}
+
+/// Waits until nothing more comes to a client that does not read.
+fn wait_until_full(data: &Link) {
+    let mut last = (0, Instant::now());
+    wait_until(patience(), || {
+        let unread = rustix::io::ioctl_fionread(&data.tcp).unwrap();
+        if unread != last.0 {
+            last = (unread, Instant::now());
+        }
+        unread > 0 && last.1.elapsed() > Duration::from_millis(50) * slowness()
+    });
+}
+
+fn go(data: Link, going: Going) {
+    match going {
+        Going::Reset => data.reset(),
+        Going::Close => drop(data),
+        Going::FinThenReset => {
+            data.shutdown_write();
+            // Long enough for FIN to be seen first, on most runs.
+            sleep(Duration::from_millis(10) * slowness().min(5));
+            data.reset();
         }
     }
 }

@@ -18,11 +18,14 @@ use rustls::pki_types::ServerName;
 use crate::common::server::{Accounts, Server, wait_until};
 use crate::common::tls::Profile;
 use crate::common::{Port, assert_same, pattern};
+use crate::matrix::{assert_logged, protections, statistic, way_in_log};
 use crate::pressure::{
-    DOWNLOADS, Logged, UPLOADS, Way, alone, client, has_kernel_tls, logged, patience, put_pattern,
-    slowness,
+    DOWNLOADS, Logged, UPLOADS, Way, alone, client, connect, has_kernel_tls, logged, patience,
+    put_pattern, slowness,
 };
-use crate::raw::{HANDSHAKE, KEY_UPDATE, KEY_UPDATE_REQUESTED, Raw, Records, outgoing, profile};
+use crate::raw::{
+    DATA, HANDSHAKE, KEY_UPDATE, KEY_UPDATE_REQUESTED, Raw, Records, outgoing, profile,
+};
 
 /// Can this kernel change keys? As `ringftpd doctor` says.
 fn kernel_changes_keys() -> bool {
@@ -72,6 +75,8 @@ fn update(raw: &mut Raw, message: &[u8]) -> Vec<u8> {
 fn a_client_changes_its_keys_in_an_upload() {
     let _alone = alone();
     let content = pattern(90_000);
+    let errors = rekey_errors();
+    let followed = statistic("TlsRxRekeyOk");
     for message in [KEY_UPDATE, KEY_UPDATE_REQUESTED] {
         // At the start, in the middle, at the end, and several times.
         for places in [&[0][..], &[45_000], &[90_000], &[10, 10, 20_000, 89_999]] {
@@ -82,6 +87,15 @@ fn a_client_changes_its_keys_in_an_upload() {
             }
         }
     }
+    assert_eq!(rekey_errors(), errors);
+    if has_kernel_tls() && kernel_changes_keys() {
+        assert!(statistic("TlsRxRekeyOk") > followed, "not by the kernel");
+    }
+}
+
+/// Keys that the kernel should have changed and did not.
+fn rekey_errors() -> u64 {
+    statistic("TlsTxRekeyError") + statistic("TlsRxRekeyError")
 }
 
 fn upload(way: Way, content: &[u8], message: &[u8], places: &[usize]) {
@@ -287,6 +301,10 @@ fn the_server_renews_its_keys() {
         assert_same(&all.data, &content);
         drop(raw);
         client.expect(226);
+        // rustls follows too.
+        if kernel_changes_keys() && means == "sendfile" {
+            assert_same(&client.download("RETR renewed"), &content);
+        }
         let updates = all
             .others
             .iter()
@@ -301,6 +319,141 @@ fn the_server_renews_its_keys() {
             assert_eq!(updates, 0, "{means}");
             assert_eq!(last.route, "user-tls", "{means}");
             assert!(server.wait_for_log("not_kernel=\"long\""), "{means}");
+        }
+    }
+}
+
+/// Once the client has got something: in the middle of the file, or behind its end.
+#[test]
+fn a_client_changes_its_keys_late_in_a_download() {
+    let _alone = alone();
+    let contents = [
+        put_pattern("keys-middle", 12 << 20),
+        put_pattern("keys-end", 100_003),
+    ];
+    for way in DOWNLOADS {
+        if !way.protected || !way.is_open() {
+            continue;
+        }
+        let server = way.server(&[]);
+        for message in [KEY_UPDATE, KEY_UPDATE_REQUESTED] {
+            download_middle(way, &server, &contents[0], &message);
+            download_end(way, &server, &contents[1], &message);
+        }
+    }
+}
+
+fn download_middle(way: Way, server: &Server, content: &[u8], message: &[u8]) {
+    let mut client = way.client(server, Port::Explicit, profile());
+    client.link.set_patience(patience());
+    // So little that the server is not far ahead: it has more to send than it does between two looks.
+    let data = connect(client.pasv(), 32 * 1024);
+    client.ok("RETR keys-middle", 150);
+    let mut raw = Raw::handshake(data.tcp, &client.profile);
+    let mut octets = Vec::new();
+    while octets.len() < 500_000 {
+        let (record_type, payload) = raw.open().expect("a record");
+        if record_type == DATA {
+            octets.extend(payload);
+        }
+    }
+    let record = update(&mut raw, message);
+    raw.send(&record);
+    let all = raw.open_all();
+    let said = format!("{way}: {message:?}: {all:?}");
+    if !follows(way, message) {
+        assert!(!all.closed, "{said}");
+        drop(raw);
+        client.expect(426);
+        assert!(server.wait_for_log("cannot follow"), "{said}");
+        return;
+    }
+    assert!(all.closed, "{said}");
+    octets.extend(&all.data);
+    assert_same(&octets, content);
+    let answered = all.others.contains(&(HANDSHAKE, KEY_UPDATE.to_vec()));
+    assert_eq!(answered, message == KEY_UPDATE_REQUESTED, "{said}");
+    let end = raw.seal_end();
+    raw.send(&end);
+    drop(raw);
+    client.expect(226);
+}
+
+/// Behind close_notify nobody can answer, and nobody has to: everything has arrived.
+fn download_end(way: Way, server: &Server, content: &[u8], message: &[u8]) {
+    let (mut client, mut raw) = open(way, server, "RETR keys-end");
+    let all = raw.open_all();
+    assert!(all.closed, "{way}: {all:?}");
+    assert_same(&all.data, content);
+    let mut records = update(&mut raw, message);
+    records.extend(raw.seal_end());
+    raw.send(&records);
+    drop(raw);
+    client.expect(226);
+}
+
+/// A message may be cut into two records (RFC 8446 §5.1). Nobody does that to five octets; rustls
+/// understands it, and with the kernel it is an honest end.
+#[test]
+fn a_key_update_in_two_records() {
+    let _alone = alone();
+    let content = pattern(60_000);
+    for way in UPLOADS {
+        if !way.protected || !way.is_open() {
+            continue;
+        }
+        let server = way.server(&[]);
+        let (mut client, mut raw) = open(way, &server, "STOR two");
+        let mut records = raw.seal_data(&content[..30_000], usize::MAX);
+        records.extend(raw.seal(HANDSHAKE, &KEY_UPDATE[..3], 0));
+        records.extend(raw.seal(HANDSHAKE, &KEY_UPDATE[3..], 0));
+        raw.update_sending();
+        records.extend(raw.seal_data(&content[30_000..], usize::MAX));
+        records.extend(raw.seal_end());
+        raw.send(&records);
+        let _ = raw.open_all();
+        let reply = client.reply();
+        let kernel = last(&server).route == "ktls-receive";
+        assert_eq!(reply.code, if kernel { 426 } else { 226 }, "{way}");
+        let stored = fs::read(Accounts::shared().home.join("two")).unwrap();
+        let kept = if kernel { 30_000 } else { content.len() };
+        assert_same(&stored, &content[..kept]);
+    }
+}
+
+/// Half of what a key may protect goes to kernels that cannot change it, and more with ciphers whose keys
+/// do not wear out.
+#[test]
+fn one_octet_too_many_for_a_key_stays_with_rustls() {
+    let _alone = alone();
+    if !has_kernel_tls() {
+        eprintln!("skipped: this kernel has no kernel TLS");
+        return;
+    }
+    let content = put_pattern("worn", (8 << 20) + 1);
+    let route = ["--ktls", "on", "--route", "sendfile"];
+    let server = Server::start(&[&route[..], &["--ktls-key-records", "1024"]].concat());
+    for protection in protections() {
+        let mut client = client(&server, Port::Explicit, Profile::of(protection.suite), true);
+        client.link.set_patience(patience());
+        let suite = format!("{:?}", protection.suite.suite());
+        let changes = suite.starts_with("TLS13") && kernel_changes_keys();
+        let endless = suite.contains("CHACHA20");
+        for skipped in [0, 1] {
+            client.ok(format!("REST {skipped}"), 350);
+            assert_same(&client.download("RETR worn"), &content[skipped..]);
+            let kernel = skipped == 1 || changes || endless;
+            let (route, reason) = match kernel {
+                true => ("ktls-sendfile", None),
+                false => ("user-tls", Some("long")),
+            };
+            let octets = format!(" octets={} ", content.len() - skipped);
+            let name = suite.replace("TLS13_", "TLS_");
+            assert_logged(
+                &server,
+                "worn",
+                &[&octets, &way_in_log(route, reason), &name],
+            );
         }
     }
 }

@@ -2,30 +2,30 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use rustls::SupportedCipherSuite;
 use rustls::crypto::aws_lc_rs::cipher_suite as suite;
 
 use crate::common::client::Client;
-use crate::common::server::{Accounts, Server};
+use crate::common::server::{Accounts, Server, wait_until};
 use crate::common::tls::Profile;
 use crate::common::{Port, assert_same, pattern, skip};
 use crate::pressure::{
-    DOWNLOADS, UPLOADS, Way, alone, client, has_kernel_tls, is_slow, logged, number, patience,
-    put_pattern,
+    DOWNLOADS, UPLOADS, Way, alone, client, has_kernel_tls, is_slow, number, patience, put_pattern,
 };
 
 /// Around the size of a record, and an odd number of chunks.
 const SIZES: [usize; 6] = [0, 1, 16_383, 16_384, 16_385, 1_500_007];
 
 /// A protection: its suite, and how `openssl s_client` asks for it.
-struct Protection {
-    suite: SupportedCipherSuite,
+pub(crate) struct Protection {
+    pub(crate) suite: SupportedCipherSuite,
     openssl: [&'static str; 3],
 }
 
-fn protections() -> [Protection; 6] {
+/// Every protection that the kernel can have the keys of.
+pub(crate) fn protections() -> [Protection; 6] {
     let tls13 = |suite, name| Protection {
         suite,
         openssl: ["-tls1_3", "-ciphersuites", name],
@@ -57,10 +57,12 @@ fn protections() -> [Protection; 6] {
 }
 
 /// The protections of a way; one stands for all where there is none.
-fn profiles(way: Way) -> Vec<Profile> {
-    let count = if way.protected { 6 } else { 1 };
-    let all = protections().into_iter().take(count);
-    all.map(|protection| Profile::of(protection.suite))
+fn profiles(way: Way) -> Vec<(Profile, Option<SupportedCipherSuite>)> {
+    if !way.protected {
+        return vec![(Profile::usual(), None)];
+    }
+    let all = protections().into_iter();
+    all.map(|protection| (Profile::of(protection.suite), Some(protection.suite)))
         .collect()
 }
 
@@ -82,7 +84,7 @@ fn files(direction: &str, protection: usize) -> impl Iterator<Item = (usize, Str
 }
 
 /// The counters of kernel TLS (`/proc/net/tls_stat`).
-fn statistic(name: &str) -> u64 {
+pub(crate) fn statistic(name: &str) -> u64 {
     let text = fs::read_to_string("/proc/net/tls_stat").unwrap_or_default();
     let line = text
         .lines()
@@ -90,17 +92,36 @@ fn statistic(name: &str) -> u64 {
     line.unwrap_or(0)
 }
 
+/// The log must come to say all these words in one line about a transfer of this file. It comes a moment
+/// later than the reply.
 #[track_caller]
-fn assert_route(server: &Server, way: Way, name: &str) {
-    let route = || {
-        let all = logged(server);
-        let last = all.into_iter().rfind(|transfer| transfer.name == name)?;
-        Some((last.route, last.end))
-    };
-    let found = crate::common::server::wait_until(patience(), || route().is_some());
-    assert!(found, "{name} is not in the log");
-    let expected = (way.route.to_owned(), "Complete".to_owned());
-    assert_eq!(route(), Some(expected), "{way}: {name}");
+pub(crate) fn assert_logged(server: &Server, name: &str, words: &[&str]) {
+    let path = format!(" path=/{name} ");
+    let mut last = None;
+    let said = wait_until(patience(), || {
+        let log = String::from_utf8_lossy(&server.log()).into_owned();
+        let mut lines = log.lines().filter(|line| line.contains(&path)).rev();
+        last = lines.next().map(str::to_owned);
+        let mut all = last.iter().map(String::as_str).chain(lines);
+        all.any(|line| words.iter().all(|words| line.contains(words)))
+    });
+    assert!(said, "{words:?} not of {name}; last {last:?}");
+}
+
+/// How the log names a route that the kernel does or does not protect. What follows is the suite.
+pub(crate) fn way_in_log(route: &str, not_kernel: Option<&str>) -> String {
+    let reason = not_kernel.map(|reason| format!(" not_kernel=\"{reason}\""));
+    format!(" route=\"{route}\"{} tls=", reason.unwrap_or_default())
+}
+
+#[track_caller]
+fn assert_route(server: &Server, way: Way, name: &str, suite: Option<SupportedCipherSuite>) {
+    let reason = (way.route == "user-tls").then_some("off");
+    let suite = suite.map_or_else(String::new, |suite| {
+        format!("{:?}", suite.suite()).replace("TLS13_", "TLS_")
+    });
+    let words = [&way_in_log(way.route, reason), &*suite, " end=Complete"];
+    assert_logged(server, name, &words);
 }
 
 #[test]
@@ -115,14 +136,14 @@ fn downloads_arrive_whole() {
     let before = (statistic("TlsTxSw"), statistic("TlsDecryptError"));
     for way in DOWNLOADS.into_iter().filter(|way| way.is_open()) {
         let server = way.server(&[]);
-        for (number, profile) in profiles(way).into_iter().enumerate() {
+        for (number, (profile, suite)) in profiles(way).into_iter().enumerate() {
             let port = [Port::Explicit, Port::Implicit][number % 2];
             let mut client = way.client(&server, port, profile);
             client.link.set_patience(patience());
             for (size, name) in files("down", number) {
                 let octets = client.download(format!("RETR {name}"));
                 assert_same(&octets, &contents[&size]);
-                assert_route(&server, way, &name);
+                assert_route(&server, way, &name, suite);
             }
             let (size, name) = files("down", number).last().unwrap();
             let content = &contents[&size];
@@ -146,11 +167,11 @@ fn downloads_arrive_whole() {
 fn uploads_arrive_whole() {
     let _alone = alone();
     let content = pattern(large(0).max(large(1)));
-    let before = statistic("TlsRxSw");
+    let before = (statistic("TlsRxSw"), statistic("TlsDecryptError"));
     let mut kernel = 0;
     for way in UPLOADS.into_iter().filter(|way| way.is_open()) {
         let server = way.server(&[]);
-        for (number, profile) in profiles(way).into_iter().enumerate() {
+        for (number, (profile, suite)) in profiles(way).into_iter().enumerate() {
             let port = [Port::Explicit, Port::Implicit][number % 2];
             let mut client = way.client(&server, port, profile);
             client.link.set_patience(patience());
@@ -161,14 +182,15 @@ fn uploads_arrive_whole() {
             }
             // A short one may have ended before the kernel could take over.
             let (_, name) = files("up", number).last().unwrap();
-            assert_route(&server, way, &name);
+            assert_route(&server, way, &name, suite);
             kernel += u64::from(way.route.starts_with("ktls"));
         }
     }
     assert!(
-        statistic("TlsRxSw") >= before + kernel,
+        statistic("TlsRxSw") >= before.0 + kernel,
         "{kernel} by the kernel"
     );
+    assert_eq!(statistic("TlsDecryptError"), before.1);
 }
 
 /// The choice that the server makes by itself.
@@ -188,7 +210,16 @@ fn what_the_server_chooses_arrives_whole() {
     }
     let log = String::from_utf8_lossy(&server.log()).into_owned();
     if has_kernel_tls() {
-        assert!(log.contains("kernel TLS"), "{log}");
+        let transfers = log.lines().filter(|line| line.contains(" transfer "));
+        for line in transfers {
+            let kernel = line.contains(" route=\"ktls-") && !line.contains("not_kernel");
+            let reason = match line.contains("path=/chosen ") {
+                true => "dearer",
+                false => "unasked",
+            };
+            let stays = line.contains(&format!(" not_kernel=\"{reason}\""));
+            assert!(kernel || stays, "{line}");
+        }
         return;
     }
     // Nobody has to guess why.
@@ -214,15 +245,17 @@ fn openssl_gets_the_same_octets() {
         for protection in protections() {
             let mut client = way.client(&server, Port::Explicit, Profile::of(protection.suite));
             client.link.set_patience(patience());
-            let octets = download_with_openssl(&mut client, &protection.openssl);
-            assert_same(&octets, &content);
+            let output = download_with_openssl(&mut client, &protection.openssl);
+            assert_same(&output.stdout, &content);
+            // It fails at an end without close_notify.
+            assert!(output.status.success(), "{way}: {:?}", output.status);
             client.expect(226);
-            assert_route(&server, way, "openssl");
+            assert_route(&server, way, "openssl", Some(protection.suite));
         }
     }
 }
 
-fn download_with_openssl(client: &mut Client, options: &[&str]) -> Vec<u8> {
+fn download_with_openssl(client: &mut Client, options: &[&str]) -> Output {
     let address = client.pasv();
     let program = Command::new("openssl")
         .args(["s_client", "-quiet", "-connect", &address.to_string()])
@@ -233,6 +266,5 @@ fn download_with_openssl(client: &mut Client, options: &[&str]) -> Vec<u8> {
         .spawn()
         .unwrap();
     client.ok("RETR openssl", 150);
-    let output = program.wait_with_output().unwrap();
-    output.stdout
+    program.wait_with_output().unwrap()
 }

@@ -2,15 +2,18 @@
 //! moment. Each test also runs on the route that has no such moment.
 
 use std::fs;
+use std::net::TcpStream;
 use std::thread::sleep;
 use std::time::Duration;
 
 use rustls::HandshakeKind;
+use socket2::SockRef;
 
 use crate::common::client::Client;
 use crate::common::server::{Accounts, Server};
 use crate::common::tls::{Profile, Version};
 use crate::common::{Port, assert_same, pattern};
+use crate::matrix::{assert_logged, protections, way_in_log};
 use crate::pressure::{
     DOWNLOADS, UPLOADS, Way, alone, client, has_kernel_tls, logged, patience, put_pattern, slowness,
 };
@@ -177,4 +180,123 @@ fn resume(client: &mut Client, content: &[u8], round: usize, way: Way) {
     let kind = data.handshake_kind();
     assert_eq!(kind, HandshakeKind::Resumed, "{way}, round {round}");
     assert_same(&client.drain(data), content);
+}
+
+/// Sends these octets and FIN in one segment: nobody has one without the other.
+fn send_with_end(tcp: &TcpStream, raw: &mut Raw, octets: &[u8]) {
+    SockRef::from(tcp).set_tcp_cork(true).unwrap();
+    raw.send(octets);
+    raw.finish();
+}
+
+/// A client that has ended with its handshake: the kernel takes nobody over after FIN, and nothing is
+/// lost for that.
+fn assert_stays(server: &Server, way: Way, name: &str) {
+    let reason = match way.route {
+        "user-tls" => "off",
+        _ => "late",
+    };
+    let words = [&way_in_log("user-tls", Some(reason)), " end=Complete"];
+    assert_logged(server, name, &words);
+}
+
+#[test]
+fn an_upload_that_ends_with_the_handshake_stays_with_rustls() {
+    let _alone = alone();
+    for way in protected_uploads() {
+        let server = way.server(&[]);
+        for size in [0, 1, 16_384] {
+            let content = pattern(size);
+            let mut client = way.client(&server, Port::Explicit, profile());
+            client.link.set_patience(patience());
+            let address = client.pasv();
+            let data = client.data(address);
+            let tcp = data.tcp.try_clone().unwrap();
+            let name = format!("ends-{size}");
+            client.ok(format!("STOR {name}"), 150);
+            let mut raw = Raw::begin(data.tcp, &client.profile);
+            let mut flight = std::mem::take(&mut raw.finished);
+            flight.extend(raw.seal_data(&content, usize::MAX));
+            flight.extend(raw.seal_end());
+            send_with_end(&tcp, &mut raw, &flight);
+            assert!(raw.open_all().closed, "{way}");
+            client.expect(226);
+            let stored = fs::read(Accounts::shared().home.join(&name)).unwrap();
+            assert_same(&stored, &content);
+            assert_stays(&server, way, &name);
+        }
+    }
+}
+
+#[test]
+fn a_download_whose_client_ends_with_the_handshake_stays_with_rustls() {
+    let _alone = alone();
+    let content = put_pattern("ended-true", 2_000_003);
+    put_pattern("ended-false", content.len());
+    for way in DOWNLOADS {
+        if !way.protected || !way.is_open() {
+            continue;
+        }
+        let server = way.server(&[]);
+        for notify in [true, false] {
+            let mut client = way.client(&server, Port::Implicit, profile());
+            client.link.set_patience(patience());
+            let address = client.pasv();
+            let data = client.data(address);
+            let tcp = data.tcp.try_clone().unwrap();
+            let name = format!("ended-{notify}");
+            client.ok(format!("RETR {name}"), 150);
+            let mut raw = Raw::begin(data.tcp, &client.profile);
+            let mut flight = std::mem::take(&mut raw.finished);
+            // Of no interest, and not in the way.
+            flight.extend(raw.seal_data(b"octets of a client that should be silent", 7));
+            if notify {
+                flight.extend(raw.seal_end());
+            }
+            send_with_end(&tcp, &mut raw, &flight);
+            let all = raw.open_all();
+            assert!(all.closed, "{way}: {all:?}");
+            assert_same(&all.data, &content);
+            drop((raw, tcp));
+            client.expect(226);
+            assert_stays(&server, way, &name);
+        }
+    }
+}
+
+/// In TLS 1.2, too, where a client that resumes has the last word of the handshake.
+#[test]
+fn data_right_behind_the_handshake_in_every_protection() {
+    let _alone = alone();
+    let content = pattern(200_000);
+    for way in protected_uploads() {
+        let server = way.server(&[]);
+        for protection in protections() {
+            let profile = Profile::of(protection.suite);
+            let mut client = way.client(&server, Port::Explicit, profile);
+            client.link.set_patience(patience());
+            let address = client.pasv();
+            let mut data = client.data(address);
+            client.ok("STOR behind", 150);
+            data.begin_tls(&client.profile.resuming());
+            // rustls keeps it until the handshake is done, and sends it with its Finished.
+            let hello = data.protect(&content[..30_000]);
+            data.send_raw(&hello);
+            assert_eq!(data.complete_handshake(), Ok(()));
+            assert_eq!(data.handshake_kind(), HandshakeKind::Resumed);
+            let records = data.protect(&content[30_000..]);
+            for piece in records.chunks(50_001) {
+                data.send_raw(piece);
+            }
+            pause();
+            data.finish_sending();
+            client.expect(226);
+            let stored = fs::read(Accounts::shared().home.join("behind")).unwrap();
+            assert_same(&stored, &content);
+        }
+        // The end may come before the server has got to take a connection over.
+        let all = logged(&server);
+        let expected = all.iter().filter(|one| one.route == way.route).count();
+        assert!(expected >= 3, "{way}: {all:?}");
+    }
 }
