@@ -270,11 +270,14 @@ fn quiet_threads(server: &Server) -> Threads {
 
 /// Every download was whole, and went one of these ways.
 fn assert_all_complete(server: &Server, protected: &[&str], clear: &[&str]) {
-    let downloads: Vec<_> = logged(server)
-        .into_iter()
-        .filter(|transfer| transfer.name == "stalled")
-        .collect();
-    assert!(downloads.len() >= CLIENTS);
+    let mut downloads = Vec::new();
+    // The log may lag behind the replies.
+    let all = wait_until(patience(), || {
+        downloads = logged(server);
+        downloads.retain(|transfer| transfer.name == "stalled");
+        downloads.len() >= CLIENTS
+    });
+    assert!(all, "{}", downloads.len());
     for download in downloads {
         let expected = protected.iter().chain(clear);
         let known = expected
