@@ -3,8 +3,8 @@
 //! Kernel versions, module lists and documents say too little: a module may be missing, a backport
 //! may be broken, and which way costs less depends on the processor. So everything the server relies
 //! on is done here once, over loopback, against rustls as the client. For each version and cipher
-//! that is: giving the kernel the keys, octets both ways and their ends ([`check`]), new keys, and
-//! the CPU time of each way that octets could go ([`race`]).
+//! that is: giving the kernel the keys, octets both ways and their ends (`check`), new keys, and
+//! the CPU time of each way that octets could go (`race`).
 //!
 //! Nothing of this reaches the network. The sockets are connected to each other, and the certificate
 //! is made for the purpose and forgotten.
@@ -100,7 +100,7 @@ pub struct Report {
 }
 
 /// Tries everything out. Without kernel TLS that is over after one system call on a socket; with it,
-/// it takes a few tens of milliseconds, and up to [`race::TIME_MAX`] more for measuring.
+/// it takes a few tens of milliseconds, and up to `race::TIME_MAX` more for measuring.
 ///
 /// Whatever goes wrong becomes a [`Problem`] of the suites that it concerns.
 #[must_use]
