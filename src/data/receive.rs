@@ -334,11 +334,15 @@ fn moves_at(secured: &Secured, choice: &mut Choice, link: &Link) -> Option<u64> 
     if choice.route != Route::UserTls || choice.fallback.is_some() {
         return None;
     }
-    // Unless it gets there, the upload was too short.
-    choice.fallback = Some(Fallback::Short);
     let protection = secured.engine.protection();
     let offer = link.settings.kernel_tls.upload(protection, rt::now());
-    offer.ok().map(|offer| offer.octets_min)
+    let octets = offer.ok().map(|offer| offer.octets_min);
+    // Unless it gets there, the upload was too short; where any is long enough, its end came first.
+    choice.fallback = Some(match octets {
+        Some(0) => Fallback::Late,
+        _ => Fallback::Short,
+    });
+    octets
 }
 
 /// Receives what the kernel decrypts. Its buffers go to the file as they are.
