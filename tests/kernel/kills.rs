@@ -18,8 +18,8 @@ use crate::common::client::{Client, Reply};
 use crate::common::link::{End, Link};
 use crate::common::server::{Accounts, Server, wait_until};
 use crate::pressure::{
-    Belongings, DOWNLOADS, Logged, UPLOADS, Way, alone, connect, is_slow, logged, number, patience,
-    put_pattern, seed, slowness, variety,
+    Belongings, DOWNLOADS, Logged, UPLOADS, Way, alone, connect, is_slow, logged, logged_last,
+    number, patience, put_pattern, seed, slowness, variety,
 };
 
 /// More than the buffers of both sides of a connection hold.
@@ -539,7 +539,11 @@ impl Scene<'_> {
 
     /// It still serves, on this route.
     fn serve(&self, name: &str) {
-        for number in 0..4 {
+        const TIMES: usize = 4;
+        let before = logged(self.server);
+        let before = before.iter().filter(|transfer| transfer.name == name);
+        let count = before.count() + TIMES;
+        for number in 0..TIMES {
             let (port, profile) = variety(number);
             let mut client = self.way.client(self.server, port, profile);
             client.link.set_patience(patience());
@@ -553,7 +557,7 @@ impl Scene<'_> {
             }
             client.ok("QUIT", 221);
         }
-        let last = logged(self.server).pop().unwrap();
+        let last = logged_last(self.server, name, count);
         assert_eq!((&*last.route, &*last.end), (self.way.route, "Complete"));
     }
 

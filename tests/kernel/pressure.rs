@@ -354,6 +354,19 @@ pub(crate) fn logged(server: &Server) -> Vec<Logged> {
         .collect()
 }
 
+/// The last transfer of a file, once so many of it are in the log, which may lag behind the replies.
+#[track_caller]
+pub(crate) fn logged_last(server: &Server, name: &str, count: usize) -> Logged {
+    let mut found = Vec::new();
+    let there = wait_until(patience(), || {
+        found = logged(server);
+        found.retain(|transfer| transfer.name == name);
+        found.len() >= count
+    });
+    assert!(there, "{count} transfers of {name}: {found:?}");
+    found.pop().unwrap()
+}
+
 /// How long a server took to answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Latencies {

@@ -10,7 +10,7 @@ use crate::common::client::Client;
 use crate::common::server::{Accounts, Server, USER};
 use crate::common::{Port, assert_same, pattern, skip};
 use crate::pressure::{
-    BY_ITSELF, DOWNLOADS, Way, alone, client, logged, patience, time_noop, variety,
+    BY_ITSELF, DOWNLOADS, Way, alone, client, logged_last, patience, time_noop, variety,
 };
 use crate::slow_device::{SlowDevice, chunk_time};
 
@@ -75,7 +75,7 @@ fn assert_core_stays_free(
         let file = file_name(name, attempt);
         prepare(&file);
         let seen = watch(server, client, &file);
-        let transfer = logged(server).pop().unwrap();
+        let transfer = logged_last(server, &file, 1);
         let Seen {
             chunk,
             longest,
@@ -122,13 +122,20 @@ fn server(accounts: &Accounts, way: Way) -> Server {
     way.server(&["--cores", "1", "--users", users])
 }
 
+/// The file that is read before another one.
+fn tiring(name: &str) -> String {
+    format!("before-{name}")
+}
+
 /// Downloads by each of these ways from the slow disk.
 fn watch_disk(ways: impl Iterator<Item = Way>, prepare: impl Fn(&SlowDevice, &str)) {
     let _alone = alone();
     let content = pattern(FILE_OCTETS);
     let ways: Vec<Way> = ways.filter(|way| way.is_open()).collect();
     let routes: Vec<&str> = ways.iter().map(|way| way.route).collect();
-    let Some((device, accounts)) = set_up(SlowDevice::disk(&files(&routes), &content)) else {
+    let mut names = files(&routes);
+    names.extend(files(&routes).iter().map(|name| tiring(name)));
+    let Some((device, accounts)) = set_up(SlowDevice::disk(&names, &content)) else {
         return;
     };
     for (number, way) in ways.into_iter().enumerate() {
@@ -138,6 +145,7 @@ fn watch_disk(ways: impl Iterator<Item = Way>, prepare: impl Fn(&SlowDevice, &st
         let both = (&server, &mut client);
         assert_core_stays_free(both, way.route, &content, &[way.route], |name| {
             prepare(&device, name);
+            device.tire(&tiring(name));
         });
     }
     device.end();

@@ -96,6 +96,13 @@ impl SlowDevice {
         file.read_exact_at(&mut [0], offset).unwrap();
     }
 
+    /// Reads a little of a file. A throttled disk does some work at once when it was idle, and the pages
+    /// that the server only asks for would come in while it asks.
+    pub(crate) fn tire(&self, name: &str) {
+        let file = File::open(self.directory.join(name)).unwrap();
+        file.read_exact_at(&mut vec![0; 256 * 1024], 0).unwrap();
+    }
+
     /// Unmounts.
     pub(crate) fn end(self) {
         drop(self.mounts);
