@@ -49,6 +49,9 @@ pub const RESIDENCY_STEP_OCTETS: u64 = 64 * 1024;
 pub const SPLICE_PIPE_OCTETS: usize = 1024 * 1024;
 /// Kernel TLS is worth its system calls (about ten for a connection) from so many octets on.
 pub const KERNEL_TLS_OCTETS_MIN: u64 = 1024 * 1024;
+/// Sealing or opening by ourselves instead of by rustls saves copies of every octet, and costs the
+/// derivation of keys; it is worth that from so many octets on.
+pub const DETACHED_OCTETS_MIN: u64 = 64 * 1024;
 /// Kernel TLS is chosen up to this cost in CPU time, with sealing in this process as 1.
 pub const KERNEL_TLS_COST_RATIO_MAX: f64 = 1.10;
 /// Failures of the kernel after which it no longer protects a suite for a while.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::offload::Offloaded;
+use super::detached::Detached;
 use super::{Link, lost, send};
 use crate::limits;
 use crate::proto::{FileError, TransferEnd};
@@ -41,7 +41,7 @@ pub(super) async fn sendfile(
     socket: &Socket,
     file: &rt::File,
     mut rest: Rest,
-    mut kernel: Option<&mut Offloaded>,
+    mut kernel: Option<&mut Detached>,
     link: &Link,
 ) -> Result<Rest, TransferEnd> {
     socket.set_non_blocking(true).map_err(lost)?;
@@ -137,7 +137,7 @@ pub(super) async fn splice(
     socket: &Socket,
     file: &rt::File,
     mut rest: Rest,
-    mut kernel: Option<&mut Offloaded>,
+    mut kernel: Option<&mut Detached>,
     link: &Link,
 ) -> Result<(), TransferEnd> {
     let pipe = Pipe::new(limits::SPLICE_PIPE_OCTETS).map_err(|error| super::failed(&error))?;

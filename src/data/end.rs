@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::offload::Heard;
+use super::detached::Heard;
 use super::{Link, Records, elapsed, lost, secure::Secured};
 use crate::limits;
 use crate::proto::TransferEnd;
@@ -18,8 +18,8 @@ pub(super) async fn exchange(
     records: &mut Records,
     link: &Link,
 ) -> Result<(), TransferEnd> {
-    if let Records::Kernel(kernel) = records {
-        kernel.close(socket, link).await?;
+    if let Records::Detached(detached) = records {
+        detached.close(socket, link).await?;
     }
     // Fails on a connection that was reset, even where kernel TLS has swallowed the error.
     socket.finish_sending().map_err(lost)?;
@@ -97,8 +97,8 @@ async fn await_delivery(
 }
 
 fn hear(socket: &Socket, records: &mut Records, octets: &mut [u8]) -> io::Result<Heard> {
-    if let Records::Kernel(kernel) = records {
-        return kernel.absorb(socket);
+    if let Records::Detached(detached) = records {
+        return detached.absorb(socket);
     }
     let count = socket.receive_now(octets)?;
     if count == 0 {
@@ -106,7 +106,7 @@ fn hear(socket: &Socket, records: &mut Records, octets: &mut [u8]) -> io::Result
     }
     let received = octets.get(..count).unwrap_or_default();
     match records {
-        Records::User(secured) => absorb(secured, received),
+        Records::Rustls(secured) => absorb(secured, received),
         _ => Ok(Heard::Noise),
     }
 }

@@ -9,10 +9,10 @@
 //! whatever socket the transfer waits on at that moment.
 
 pub mod connect;
+mod detached;
 mod direct;
 mod end;
 pub mod kernel;
-mod offload;
 mod prepare;
 mod receive;
 pub mod route;
@@ -33,7 +33,7 @@ use tokio::sync::Notify;
 use crate::limits;
 use crate::proto::TransferEnd;
 use crate::rt::{self, Residency, Socket};
-use crate::tls::{self, Receiver};
+use crate::tls::{self, Parties, Party};
 use crate::vfs;
 
 pub use connect::Listener;
@@ -42,8 +42,8 @@ pub use prepare::Passive;
 pub use secure::Security;
 pub use tally::Tally;
 
+use detached::{Detached, TakeOver};
 use direct::Rest;
-use offload::{Offloaded, TakeOver};
 use prepare::Early;
 use route::{Choice, Protected, Route, Subject};
 use secure::Secured;
@@ -272,7 +272,7 @@ async fn transfer(job: Job, outcome: &mut Outcome) -> Result<(), TransferEnd> {
             (Some(security), begun) => {
                 let secured = secure::handshake(&socket, begun, security, &link).await?;
                 outcome.tls = Some(secured.summary());
-                Records::User(Box::new(secured))
+                Records::Rustls(Box::new(secured))
             }
             // PROT C after a handshake that the client began under PROT P.
             (None, Some(_)) => return Err(TransferEnd::TlsFailed),
@@ -304,6 +304,11 @@ async fn move_octets(
         .insert(choose(&records, &opened, ascii, link));
     if choice.route.is_kernel_tls() {
         records = records.take_over(socket, choice, link).await?;
+    } else if let Opened::Download { offset, end, .. } = opened
+        && choice.route == Route::UserTls
+        && end - offset >= limits::DETACHED_OCTETS_MIN
+    {
+        records = records.detach(socket, link).await?;
     }
     if choice.route.is_kernel_tls() || choice.route.is_direct() {
         // FIN follows right behind the last octet.
@@ -315,7 +320,7 @@ async fn move_octets(
         }
         Opened::Download { file, offset, end } if choice.route.is_direct() => {
             let rest = Rest { offset, end };
-            let kernel = records.kernel();
+            let kernel = records.detached();
             if matches!(choice.route, Route::ClearSplice | Route::KernelTlsSplice) {
                 direct::splice(socket, &file, rest, kernel, link).await?;
             } else {
@@ -340,7 +345,7 @@ fn choose(records: &Records, opened: &Opened, ascii: bool, link: &Link) -> Choic
             octets: end - offset,
             residency: match records {
                 // Not asked for nothing.
-                Records::User(_) if end - offset < limits::KERNEL_TLS_OCTETS_MIN => {
+                Records::Rustls(_) if end - offset < limits::KERNEL_TLS_OCTETS_MIN => {
                     Residency::Unknown
                 }
                 _ => file.residency(*offset),
@@ -350,8 +355,8 @@ fn choose(records: &Records, opened: &Opened, ascii: bool, link: &Link) -> Choic
         Opened::Upload(_) => Subject::Upload,
     };
     let protected = match records {
-        Records::None | Records::Kernel(_) => Protected::No,
-        Records::User(secured) => {
+        Records::None | Records::Detached(_) => Protected::No,
+        Records::Rustls(secured) => {
             let protection = secured.engine.protection();
             Protected::Yes(match subject {
                 Subject::Upload => policy.upload(protection, rt::now()),
@@ -366,10 +371,10 @@ fn choose(records: &Records, opened: &Opened, ascii: bool, link: &Link) -> Choic
 enum Records {
     /// Nobody: PROT C.
     None,
-    /// rustls, in this process.
-    User(Box<Secured>),
-    /// The kernel.
-    Kernel(Box<Offloaded>),
+    /// rustls.
+    Rustls(Box<Secured>),
+    /// The kernel, or this process by itself.
+    Detached(Box<Detached>),
 }
 
 impl Records {
@@ -380,26 +385,41 @@ impl Records {
         choice: &mut Choice,
         link: &Link,
     ) -> Result<Self, TransferEnd> {
-        let Self::User(secured) = self else {
+        let Self::Rustls(secured) = self else {
             return Ok(self);
         };
-        match offload::take_over(socket, secured, Receiver::Process, link).await? {
+        let parties = Parties {
+            seals: Party::Kernel,
+            opens: Party::Process,
+        };
+        match detached::take_over(socket, secured, parties, link).await? {
             // What the client sends before a download is of no interest.
-            TakeOver::Done { kernel, .. } => Ok(Self::Kernel(kernel)),
+            TakeOver::Done { detached, .. } => Ok(Self::Detached(detached)),
             TakeOver::Declined { secured, reason } => {
                 *choice = Choice {
                     route: Route::UserTls,
                     fallback: Some(reason),
                 };
-                Ok(Self::User(secured))
+                Self::Rustls(secured).detach(socket, link).await
             }
         }
     }
 
-    fn kernel(&mut self) -> Option<&mut Offloaded> {
+    /// Takes them out of rustls, where that is possible.
+    async fn detach(self, socket: &Socket, link: &Link) -> Result<Self, TransferEnd> {
+        let Self::Rustls(secured) = self else {
+            return Ok(self);
+        };
+        match detached::take_over(socket, secured, Parties::PROCESS, link).await? {
+            TakeOver::Done { detached, .. } => Ok(Self::Detached(detached)),
+            TakeOver::Declined { secured, .. } => Ok(Self::Rustls(secured)),
+        }
+    }
+
+    fn detached(&mut self) -> Option<&mut Detached> {
         match self {
-            Self::Kernel(kernel) => Some(kernel),
-            Self::None | Self::User(_) => None,
+            Self::Detached(detached) => Some(detached),
+            Self::None | Self::Rustls(_) => None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
-use super::offload::{self, Offloaded, TakeOver};
+use super::detached::{self, Detached, TakeOver};
 use super::route::{Choice, Fallback, Route};
 use super::secure::Secured;
 use super::{Link, Records, elapsed, lost};
@@ -12,7 +12,7 @@ use crate::limits;
 use crate::proto::{TransferEnd, ascii};
 use crate::rt::{self, Received, Socket, Span};
 use crate::tls::record::Record;
-use crate::tls::{Progress, Receiver};
+use crate::tls::{Parties, Party, Progress};
 use crate::vfs;
 
 /// Pause where a socket claims to be readable and is not; each is twice as long as the one before.
@@ -166,9 +166,9 @@ pub(super) async fn run(
         writing: None,
     };
     let received = match records {
-        Records::User(secured) => receive_sealed(socket, secured, &mut sink, choice, link).await,
+        Records::Rustls(secured) => receive_sealed(socket, secured, &mut sink, choice, link).await,
         Records::None => receive_clear(socket, &mut sink, link).await,
-        Records::Kernel(kernel) => receive_kernel(socket, kernel, &mut sink, link).await,
+        Records::Detached(detached) => receive_kernel(socket, detached, &mut sink, link).await,
     };
     // What arrived before an error is kept for a restart, so it is written in any case.
     let finished = sink.finish(link).await;
@@ -197,7 +197,8 @@ async fn receive_clear(socket: &Socket, sink: &mut Sink, link: &Link) -> Result<
 /// Receives TLS records. The upload is complete only on close_notify; FIN without it, or a record
 /// cut short, is a truncation that anybody on the path could have made.
 ///
-/// Once so much has come that kernel TLS is worth it, and between two records, the kernel takes over.
+/// It begins with rustls. Once so much has come that it is worth it, and between two records, the kernel
+/// or this process by itself takes over.
 async fn receive_sealed(
     socket: &Socket,
     secured: Box<Secured>,
@@ -205,22 +206,33 @@ async fn receive_sealed(
     choice: &mut Choice,
     link: &Link,
 ) -> Result<(), TransferEnd> {
-    let mut moves_at = moves_at(&secured, choice, link);
+    let mut move_to = Some(moves(&secured, choice, link));
     let mut opener = Opener::new(secured);
     while !opener.closed {
         opener.write_plain(sink, link).await?;
-        if moves_at.is_some_and(|octets| link.handle.octets() >= octets) {
-            moves_at = None;
-            match offload::take_over(socket, opener.into_secured(), Receiver::Kernel, link).await? {
-                TakeOver::Done { kernel, early } => {
-                    *choice = Route::KernelTlsReceive.into();
+        if let Some((party, octets)) = move_to
+            && link.handle.octets() >= octets
+        {
+            let parties = Parties {
+                seals: party,
+                opens: party,
+            };
+            match detached::take_over(socket, opener.into_secured(), parties, link).await? {
+                TakeOver::Done { detached, early } => {
                     if !early.is_empty() {
                         sink.write(whole(early), link).await?;
                     }
-                    return receive_kernel(socket, kernel, sink, link).await;
+                    if party == Party::Process {
+                        return receive_records(socket, detached, sink, link).await;
+                    }
+                    *choice = Route::KernelTlsReceive.into();
+                    return receive_kernel(socket, detached, sink, link).await;
                 }
                 TakeOver::Declined { secured, reason } => {
-                    choice.fallback = Some(reason);
+                    if party == Party::Kernel {
+                        choice.fallback = Some(reason);
+                    }
+                    move_to = None;
                     opener = Opener::new(secured);
                     continue;
                 }
@@ -329,10 +341,11 @@ impl Opener {
     }
 }
 
-/// After how many octets the kernel shall take over.
-fn moves_at(secured: &Secured, choice: &mut Choice, link: &Link) -> Option<u64> {
+/// Who shall take over, and after how many octets.
+fn moves(secured: &Secured, choice: &mut Choice, link: &Link) -> (Party, u64) {
+    let process = (Party::Process, limits::DETACHED_OCTETS_MIN);
     if choice.route != Route::UserTls || choice.fallback.is_some() {
-        return None;
+        return process;
     }
     let protection = secured.engine.protection();
     let offer = link.settings.kernel_tls.upload(protection, rt::now());
@@ -342,13 +355,74 @@ fn moves_at(secured: &Secured, choice: &mut Choice, link: &Link) -> Option<u64> 
         Some(0) => Fallback::Late,
         _ => Fallback::Short,
     });
-    octets
+    octets.map_or(process, |octets| (Party::Kernel, octets))
+}
+
+/// Receives records that this process opens by itself: from one buffer into another, which goes to the
+/// file as it is.
+async fn receive_records(
+    socket: &Socket,
+    mut detached: Box<Detached>,
+    sink: &mut Sink,
+    link: &Link,
+) -> Result<(), TransferEnd> {
+    let mut buffer = rt::take_buffer();
+    let incoming = detached.take_incoming();
+    let mut held = incoming.len();
+    if let Some(front) = buffer.get_mut(..held) {
+        front.copy_from_slice(&incoming);
+    }
+    loop {
+        let mut plain = rt::take_buffer();
+        let opened = detached.open(buffer.get(..held).unwrap_or_default(), &mut plain);
+        buffer.copy_within(opened.consumed..held, 0);
+        held -= opened.consumed;
+        let closed = opened.other == Some(Record::CloseNotify);
+        if closed {
+            // Answered at once: some clients wait for it before they close.
+            detached.close_now(socket);
+        }
+        if opened.filled > 0 {
+            let span = Span {
+                buffer: plain,
+                start: 0,
+                end: opened.filled,
+            };
+            sink.write(span, link).await?;
+        } else {
+            rt::give_buffer(plain);
+        }
+        match opened.other {
+            Some(Record::CloseNotify) => break,
+            Some(record) => {
+                detached.heed(record, socket, link).await?;
+                detached.flush(socket);
+                continue;
+            }
+            None => {}
+        }
+        let span = Span {
+            start: held,
+            end: buffer.len(),
+            buffer,
+        };
+        let received = sink.receive_beside(socket, span, link).await?;
+        buffer = received.0;
+        if received.1 == 0 {
+            rt::give_buffer(buffer);
+            return end_of_stream(held, link);
+        }
+        held += received.1;
+    }
+    rt::give_buffer(buffer);
+    let _ = socket.finish_sending();
+    link.handle.check()
 }
 
 /// Receives what the kernel decrypts. Its buffers go to the file as they are.
 async fn receive_kernel(
     socket: &Socket,
-    mut kernel: Box<Offloaded>,
+    mut kernel: Box<Detached>,
     sink: &mut Sink,
     link: &Link,
 ) -> Result<(), TransferEnd> {

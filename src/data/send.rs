@@ -2,7 +2,9 @@
 
 use std::io;
 
-use super::{Link, Opened, Records, lost, secure::Secured};
+use super::detached::Detached;
+use super::secure::Secured;
+use super::{Link, Opened, Records, lost};
 use crate::proto::{FileError, TransferEnd, ascii};
 use crate::rt::{self, Socket, Span};
 use crate::tls;
@@ -149,9 +151,13 @@ pub(super) async fn run(
     let mut until_look = limits::CHUNKS_PER_LOOK;
     loop {
         let Chunk { span, octets, last } = chunk;
-        let sealed = matches!(records, Records::User(_));
+        let sealed = match records {
+            Records::Rustls(_) => true,
+            Records::Detached(detached) => detached.seals(),
+            Records::None => false,
+        };
         let outgoing = match records {
-            Records::User(secured) => {
+            Records::Rustls(secured) => {
                 until_look -= 1;
                 if until_look == 0 {
                     until_look = limits::CHUNKS_PER_LOOK;
@@ -159,10 +165,14 @@ pub(super) async fn run(
                 }
                 seal(secured, &source, span, last)?
             }
-            Records::Kernel(kernel) => {
+            Records::Detached(detached) => {
                 let count = span.octets().len() as u64;
-                kernel.attend(socket, count, link).await?;
-                span
+                detached.attend(socket, count, link).await?;
+                if sealed {
+                    seal_by_ourselves(detached, &source, span, last)?
+                } else {
+                    span
+                }
             }
             Records::None => span,
         };
@@ -218,12 +228,7 @@ fn seal(
     plain: Span,
     last: bool,
 ) -> Result<Span, TransferEnd> {
-    let mut buffer = rt::take_buffer();
-    let needed = tls::sealed_len(plain.end - plain.start) + tls::sealed_len(0);
-    if buffer.len() < needed {
-        // A listing's chunk may be a little longer than it aims at.
-        buffer.resize(needed, 0);
-    }
+    let mut buffer = room_for(&plain);
     let mut end = 0;
     if plain.end > plain.start {
         let sealed = secured.engine.seal_into(plain.octets(), &mut buffer);
@@ -245,6 +250,34 @@ fn seal(
     })
 }
 
+/// As [`seal`], without rustls.
+fn seal_by_ourselves(
+    detached: &mut Detached,
+    source: &Source,
+    plain: Span,
+    last: bool,
+) -> Result<Span, TransferEnd> {
+    let mut buffer = room_for(&plain);
+    let end = detached.seal(plain.octets(), last, &mut buffer)?;
+    source.recycle(plain.buffer);
+    Ok(Span {
+        buffer,
+        start: 0,
+        end,
+    })
+}
+
+/// A buffer for the records of a chunk.
+fn room_for(plain: &Span) -> Vec<u8> {
+    let mut buffer = rt::take_buffer();
+    let needed = tls::sealed_len(plain.end - plain.start) + tls::sealed_len(0);
+    if buffer.len() < needed {
+        // A listing's chunk may be a little longer than it aims at.
+        buffer.resize(needed, 0);
+    }
+    buffer
+}
+
 /// Sends a whole span, each step of it within the time that a transfer may stall.
 async fn send(
     socket: &Socket,
@@ -260,8 +293,8 @@ async fn send(
             Ok(count) => span.start += count as usize,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
-                if let Records::Kernel(kernel) = records {
-                    kernel.blame(&error, link);
+                if let Records::Detached(detached) = records {
+                    detached.blame(&error, link);
                 }
                 return Err(lost(error));
             }

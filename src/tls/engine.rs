@@ -12,7 +12,7 @@ use rustls::unbuffered::{
 };
 use rustls::{CipherSuite, ExtractedSecrets, HandshakeKind, ProtocolVersion};
 
-use super::offload::Protection;
+use super::protection::Protection;
 use super::record::complete_len;
 use super::sessions::{Scope, SessionKey};
 use super::{ControlTls, Role, Settings, Summary, TlsError};
@@ -358,7 +358,7 @@ impl Engine {
         Protection::of(self.connection.protocol_version()?, suite)
     }
 
-    /// Gives up the connection for kernel TLS: its secrets, and what computes later ones.
+    /// Gives up the connection: its secrets, and what computes later ones.
     ///
     /// Everything of `outgoing` must have been sent and `incoming` must be empty.
     ///

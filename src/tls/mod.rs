@@ -9,13 +9,17 @@
 //! [`Engine::new`] with [`Role::Control`]; then for each protected transfer [`Engine::new`] with
 //! [`Role::Download`] or [`Role::Upload`], its handshake, and [`check_resumption`].
 
+mod detached;
 mod engine;
 mod error;
 mod identity;
 mod offload;
 mod opener;
 pub mod probe;
+mod protection;
 pub mod record;
+mod record_key;
+mod sealer;
 mod sessions;
 #[cfg(test)]
 mod testing;
@@ -30,11 +34,15 @@ use rustls::version::{TLS12, TLS13};
 
 use crate::limits;
 
+pub use detached::{DetachError, DetachedTls, Parties, Party};
 pub use engine::{Engine, Progress, sealed_len};
 pub use error::TlsError;
 pub use identity::{CERTIFICATE_FILE as SELF_SIGNED_CERTIFICATE_FILE, Identity, IdentityError};
-pub use offload::{Cipher, KernelTls, OffloadError, Protection, Receiver, Version};
+pub use offload::OffloadError;
 pub use opener::{BadRecord, RecordOpener};
+pub use protection::{Cipher, Protection, Version};
+pub use record_key::BadKey;
+pub use sealer::RecordSealer;
 pub use sessions::{ControlTls, SessionStore};
 
 /// First octets of TLS records that may follow a handshake: change_cipher_spec, alert, handshake,

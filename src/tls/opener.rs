@@ -1,22 +1,16 @@
-//! Opens the few records that a client sends on a connection whose other half the kernel protects:
-//! alerts, key updates, whatever else.
+//! Opens the records that a client sends on a connection that rustls has given away.
 //!
-//! The kernel is not asked to, although it could: a client that sends empty records in quick succession
-//! keeps the kernel inside one receive call, and with it the core.
+//! Where the kernel seals, it is not asked to open, although it could: a client that sends empty records
+//! in quick succession keeps the kernel inside one receive call, and with it the core.
 
-use aws_lc_rs::aead::{
-    AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
-};
+use aws_lc_rs::aead::{Aad, Nonce};
 use rustls::ConnectionTrafficSecrets;
 
-use super::offload::Version;
-
-const HEADER_OCTETS: usize = 5;
-const TAG_OCTETS: usize = 16;
-/// Octets of the nonce that come from the record in TLS 1.2 with AES-GCM (RFC 5288 §3).
-const EXPLICIT_OCTETS: usize = 8;
-/// The type on the wire of every protected record of TLS 1.3 (RFC 8446 §5.2).
-const APPLICATION_DATA: u8 = 23;
+use super::protection::Version;
+use super::record_key::{
+    APPLICATION_DATA, BadKey, EXPLICIT_OCTETS, HEADER_OCTETS, RecordKey, TAG_OCTETS,
+    associated_data,
+};
 
 /// A record that could not be opened: changed, out of order, or under another key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -24,14 +18,7 @@ const APPLICATION_DATA: u8 = 23;
 pub struct BadRecord;
 
 /// The receiving half of a connection.
-pub struct RecordOpener {
-    key: LessSafeKey,
-    iv: [u8; 12],
-    sequence: u64,
-    version: Version,
-    /// Does a record bring a part of its nonce?
-    explicit: bool,
-}
+pub struct RecordOpener(RecordKey);
 
 impl RecordOpener {
     /// Takes the keys that rustls gave away.
@@ -41,92 +28,52 @@ impl RecordOpener {
     pub(super) fn new(
         version: Version,
         secrets: (u64, ConnectionTrafficSecrets),
-    ) -> Result<Self, BadRecord> {
-        use ConnectionTrafficSecrets as S;
-        let (sequence, secrets) = secrets;
-        let (key, iv, gcm) = match &secrets {
-            S::Aes128Gcm { key, iv } | S::Aes256Gcm { key, iv } => (key, iv, true),
-            S::Chacha20Poly1305 { key, iv } => (key, iv, false),
-            _ => return Err(BadRecord),
-        };
-        // In TLS 1.2 rustls gives AES-256 away under the name of AES-128.
-        let algorithm = match (gcm, key.as_ref().len()) {
-            (true, 16) => &AES_128_GCM,
-            (true, _) => &AES_256_GCM,
-            (false, _) => &CHACHA20_POLY1305,
-        };
-        let key = UnboundKey::new(algorithm, key.as_ref()).map_err(|_| BadRecord)?;
-        Ok(Self {
-            key: LessSafeKey::new(key),
-            iv: iv.as_ref().try_into().map_err(|_| BadRecord)?,
-            sequence,
-            version,
-            explicit: gcm && version == Version::Tls12,
-        })
+    ) -> Result<Self, BadKey> {
+        RecordKey::new(version, secrets).map(Self)
     }
 
-    /// Opens a whole record in place: its type and its payload.
+    /// Opens a whole record into the front of `out`: its type, and how many octets its payload has. What
+    /// follows the payload in `out` may have been overwritten, as far as the record is long.
     ///
     /// # Errors
-    /// [`BadRecord`]; nothing that follows can be opened.
-    pub fn open<'a>(&mut self, record: &'a mut [u8]) -> Result<(u8, &'a [u8]), BadRecord> {
+    /// [`BadRecord`]; nothing that follows can be opened. It also means that `out` is shorter than the
+    /// record.
+    pub fn open(&mut self, record: &[u8], out: &mut [u8]) -> Result<(u8, usize), BadRecord> {
+        let key = &mut self.0;
         let (header, body) = record
-            .split_at_mut_checked(HEADER_OCTETS)
+            .split_at_checked(HEADER_OCTETS)
             .ok_or(BadRecord)?;
-        let header: [u8; HEADER_OCTETS] = (&*header).try_into().map_err(|_| BadRecord)?;
-        let nonce = self.nonce(body);
-        let sequence = self.sequence;
-        self.sequence = sequence.checked_add(1).ok_or(BadRecord)?;
+        let header: [u8; HEADER_OCTETS] = header.try_into().map_err(|_| BadRecord)?;
         let [wire_type, ..] = header;
-        if self.version == Version::Tls13 {
-            if wire_type != APPLICATION_DATA {
-                return Err(BadRecord);
+        let sequence = key.next_sequence().map_err(|_| BadRecord)?;
+        let nonce = Nonce::assume_unique_for_key(key.implicit_nonce(sequence));
+        let (nonce, sealed) = match key.explicit {
+            false => (nonce, body),
+            true => {
+                let (half, sealed) = body.split_at_checked(EXPLICIT_OCTETS).ok_or(BadRecord)?;
+                (key.explicit_nonce(half), sealed)
             }
-            let opened = self.key.open_in_place(nonce, Aad::from(header), body);
-            let plain: &'a [u8] = opened.map_err(|_| BadRecord)?;
-            // Behind the payload the type, behind that padding (RFC 8446 §5.2).
-            let end = plain.iter().rposition(|octet| *octet != 0);
-            let (payload, rest) = plain.split_at(end.ok_or(BadRecord)?);
-            return Ok((*rest.first().ok_or(BadRecord)?, payload));
-        }
-        let prefix = if self.explicit { EXPLICIT_OCTETS } else { 0 };
-        let sealed = body.get_mut(prefix..).ok_or(BadRecord)?;
+        };
         let length = sealed.len().checked_sub(TAG_OCTETS).ok_or(BadRecord)?;
-        let length = u16::try_from(length).map_err(|_| BadRecord)?;
-        // RFC 5246 §6.2.3.3.
-        let mut associated = [0; 13];
-        let parts = sequence
-            .to_be_bytes()
-            .into_iter()
-            .chain([wire_type, 3, 3])
-            .chain(length.to_be_bytes());
-        for (place, octet) in associated.iter_mut().zip(parts) {
-            *place = octet;
+        let (sealed, tag) = sealed.split_at_checked(length).ok_or(BadRecord)?;
+        let out = out.get_mut(..length).ok_or(BadRecord)?;
+        let aead = &key.aead;
+        if key.version == Version::Tls12 {
+            let length_octets = u16::try_from(length).map_err(|_| BadRecord)?;
+            let associated = associated_data(sequence, wire_type, length_octets);
+            aead.open_separate_gather(nonce, Aad::from(associated), sealed, tag, out)
+                .map_err(|_| BadRecord)?;
+            return Ok((wire_type, length));
         }
-        let opened = self.key.open_in_place(nonce, Aad::from(associated), sealed);
-        let plain: &'a [u8] = opened.map_err(|_| BadRecord)?;
-        Ok((wire_type, plain))
-    }
-
-    fn nonce(&self, body: &[u8]) -> Nonce {
-        let mut nonce = self.iv;
-        let last = nonce.iter_mut().skip(nonce_offset());
-        if self.explicit {
-            for (place, octet) in last.zip(body.iter().take(EXPLICIT_OCTETS)) {
-                *place = *octet;
-            }
-        } else {
-            for (place, octet) in last.zip(self.sequence.to_be_bytes()) {
-                *place ^= octet;
-            }
+        if wire_type != APPLICATION_DATA {
+            return Err(BadRecord);
         }
-        Nonce::assume_unique_for_key(nonce)
+        aead.open_separate_gather(nonce, Aad::from(header), sealed, tag, out)
+            .map_err(|_| BadRecord)?;
+        // Behind the payload the type, behind that padding (RFC 8446 §5.2).
+        let end = out.iter().rposition(|octet| *octet != 0).ok_or(BadRecord)?;
+        Ok((*out.get(end).ok_or(BadRecord)?, end))
     }
-}
-
-/// Where the eight octets begin that differ from record to record.
-const fn nonce_offset() -> usize {
-    12 - EXPLICIT_OCTETS
 }
 
 #[cfg(test)]
@@ -194,9 +141,11 @@ mod tests {
         let mut rest = incoming;
         let mut records = Vec::new();
         while let Some(length) = complete_len(&rest) {
-            let mut record: Vec<u8> = rest.drain(..length).collect();
-            let (record_type, payload) = opener.open(&mut record).unwrap();
-            records.push((record_type, payload.to_vec()));
+            let record: Vec<u8> = rest.drain(..length).collect();
+            let mut payload = record.clone();
+            let (record_type, count) = opener.open(&record, &mut payload).unwrap();
+            payload.truncate(count);
+            records.push((record_type, payload));
         }
         let expected = [
             (APPLICATION_DATA, b"first".to_vec()),
@@ -205,7 +154,7 @@ mod tests {
         ];
         assert_eq!(records, expected, "{protection}");
         for length in [0, 3, 5, 6, 20, 30] {
-            assert_eq!(opener.open(&mut vec![23; length]), Err(BadRecord));
+            assert_eq!(opener.open(&vec![23; length], &mut [0; 99]), Err(BadRecord));
         }
     }
 }

@@ -20,7 +20,9 @@ use std::io;
 use std::time::Duration;
 
 use self::link::{Bench, Link};
-use super::offload::{Cipher, OffloadError, Protection};
+use super::detached::{DetachError, Parties, Party};
+use super::offload::OffloadError;
+use super::protection::{Cipher, Protection};
 use crate::sys::ktls;
 
 /// Why the kernel cannot protect a version and cipher. The message names the remedy in one line.
@@ -145,6 +147,12 @@ fn try_out() -> Result<Report, Problem> {
     Ok(report)
 }
 
+/// The kernel does everything.
+const KERNEL: Parties = Parties {
+    seals: Party::Kernel,
+    opens: Party::Kernel,
+};
+
 /// Attaches kernel TLS to the server's end.
 fn attach(link: &Link) -> Result<(), Problem> {
     ktls::attach(&link.ours).map_err(|error| match error.kind() {
@@ -154,12 +162,12 @@ fn attach(link: &Link) -> Result<(), Problem> {
 }
 
 /// What it means that the kernel did not take keys.
-fn refused(error: OffloadError, protection: Protection) -> Problem {
+fn refused(error: DetachError, protection: Protection) -> Problem {
     match error {
-        OffloadError::Kernel(error) if error.kind() == io::ErrorKind::NotFound => {
-            Problem::NoCipher(protection.cipher)
-        }
-        OffloadError::Kernel(error) => Problem::Unsupported(format!("setting keys: {error}")),
+        DetachError::Kernel(OffloadError::Kernel(error)) => match error.kind() {
+            io::ErrorKind::NotFound => Problem::NoCipher(protection.cipher),
+            _ => Problem::Unsupported(format!("setting keys: {error}")),
+        },
         other => Problem::Wrong(other.to_string()),
     }
 }

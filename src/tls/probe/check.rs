@@ -9,7 +9,7 @@ use super::link::{self, Bench, Content, Ends, Link};
 use super::{Problem, SuiteReport, attach, refused, wrong};
 use crate::sys::{ktls, sendfile, socket};
 use crate::tls::record::{ALERT, CLOSE_NOTIFY, KEY_UPDATE, KEY_UPDATE_TYPE, Record};
-use crate::tls::{KernelTls, Protection, Receiver, Version};
+use crate::tls::{DetachedTls, Protection, Version};
 
 /// How octets get into the kernel's TLS.
 #[derive(Clone, Copy)]
@@ -105,7 +105,7 @@ fn check_update(bench: &Bench, protection: Protection) -> Result<(), Problem> {
 struct Subject {
     link: Link,
     client: ClientConnection,
-    kernel: KernelTls,
+    kernel: DetachedTls,
 }
 
 impl Subject {
@@ -116,7 +116,7 @@ impl Subject {
             engine,
         } = bench.connect(protection)?;
         attach(&link)?;
-        let kernel = KernelTls::take_over(engine, protection, Receiver::Kernel, &link.ours)
+        let kernel = DetachedTls::new(engine, protection, super::KERNEL, &link.ours)
             .map_err(|error| refused(error, protection))?;
         Ok(Self {
             link,

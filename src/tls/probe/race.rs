@@ -17,7 +17,10 @@ use super::{Costs, Problem, SuiteReport, attach, refused, wrong};
 use crate::limits;
 use crate::sys::host::thread_cpu_time;
 use crate::sys::{ktls, sendfile, socket};
-use crate::tls::{Cipher, Engine, KernelTls, Protection, Version, sealed_len};
+use crate::tls::record::complete_len;
+use crate::tls::{
+    BadRecord, Cipher, DetachedTls, Parties, Protection, RecordOpener, Version, sealed_len,
+};
 
 /// All measuring together: no suite is begun after that. The server starts so much later, and on a slow
 /// machine later by the fewest rounds of one suite.
@@ -224,7 +227,7 @@ impl Results {
 struct User {
     link: Link,
     client: ClientConnection,
-    engine: Engine,
+    tls: DetachedTls,
     opened: Vec<u8>,
 }
 
@@ -235,11 +238,12 @@ impl User {
             client,
             engine,
         } = bench.connect(protection)?;
+        let tls = DetachedTls::new(engine, protection, Parties::PROCESS, &link.ours);
         Ok(Self {
+            tls: tls.map_err(|error| refused(error, protection))?,
             link,
             client,
-            engine,
-            opened: Vec::with_capacity(CHUNK_OCTETS),
+            opened: vec![0; sealed_len(CHUNK_OCTETS)],
         })
     }
 
@@ -259,8 +263,9 @@ impl User {
         spent
             .on(|| content.file.read_exact_at(plain, start as u64))
             .map_err(wrong("reading"))?;
+        let sealer = self.tls.sealer().ok_or_else(nobody)?;
         let count = spent
-            .on(|| self.engine.seal_into(plain, records))
+            .on(|| sealer.seal_data(plain, records))
             .map_err(wrong("sealing"))?;
         let records = records.get(..count).unwrap_or_default();
         let send = |at: usize| {
@@ -290,19 +295,38 @@ impl User {
                 link::wait(&self.link.ours, PollFlags::IN).map_err(wrong("receiving"))?;
                 continue;
             };
-            let Self { engine, opened, .. } = self;
-            let open = || {
-                let incoming = records.get_mut(..held + count).unwrap_or_default();
-                opened.clear();
-                let (consumed, _) = engine.process_slice(incoming, opened, &mut Vec::new())?;
-                records.copy_within(consumed..held + count, 0);
-                Ok::<_, crate::tls::TlsError>(held + count - consumed)
-            };
-            held = spent.on(open).map_err(wrong("opening"))?;
-            done += same(&self.opened, expected, done)?;
+            let Self { tls, opened, .. } = self;
+            let opener = tls.opener().ok_or_else(nobody)?;
+            let incoming = records.get(..held + count).unwrap_or_default();
+            let (consumed, filled) = spent
+                .on(|| open(opener, incoming, opened))
+                .map_err(wrong("opening"))?;
+            records.copy_within(consumed..held + count, 0);
+            held = held + count - consumed;
+            done += same(opened.get(..filled).unwrap_or_default(), expected, done)?;
         }
         Ok(spent.0)
     }
+}
+
+/// Opens the whole records; returns how many octets they took, and how many they held.
+fn open(
+    opener: &mut RecordOpener,
+    incoming: &[u8],
+    opened: &mut [u8],
+) -> Result<(usize, usize), BadRecord> {
+    let (mut consumed, mut filled) = (0, 0);
+    while let Some(length) = complete_len(incoming.get(consumed..).unwrap_or_default()) {
+        let record = incoming.get(consumed..consumed + length).unwrap_or_default();
+        let free = opened.get_mut(filled..).unwrap_or_default();
+        filled += opener.open(record, free)?.1;
+        consumed += length;
+    }
+    Ok((consumed, filled))
+}
+
+fn nobody() -> Problem {
+    Problem::Wrong("nobody here protects the connection".to_owned())
 }
 
 /// The way through the kernel's TLS.
@@ -319,7 +343,7 @@ impl Kernel {
             engine,
         } = bench.connect(protection)?;
         attach(&link)?;
-        KernelTls::take_over(engine, protection, crate::tls::Receiver::Kernel, &link.ours)
+        DetachedTls::new(engine, protection, super::KERNEL, &link.ours)
             .map_err(|error| refused(error, protection))?;
         Ok(Self { link, client })
     }

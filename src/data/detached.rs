@@ -1,5 +1,5 @@
-//! Data connections whose records the kernel protects: the take-over, what the client says meanwhile,
-//! new keys, and the end.
+//! Data connections that rustls has given away, to the kernel or to our own sealing and opening: the
+//! take-over, what the client says meanwhile, new keys, and the end.
 
 use std::io;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::limits;
 use crate::proto::TransferEnd;
 use crate::rt::{self, Received, SendBuffer, Socket};
 use crate::tls::record::{self, Record};
-use crate::tls::{KernelTls, OffloadError, Receiver};
+use crate::tls::{self, BadKey, DetachError, DetachedTls, Parties, Party, Protection};
 
 /// Octets received in one go where the client should be silent.
 const LISTEN_OCTETS: usize = 2048;
@@ -30,14 +30,14 @@ const SETTLE_PAUSE_MAX: Duration = Duration::from_millis(256);
 
 /// What became of a take-over.
 pub(super) enum TakeOver {
-    /// The kernel has the keys.
+    /// rustls has given the keys away.
     Done {
         /// The connection.
-        kernel: Box<Offloaded>,
+        detached: Box<Detached>,
         /// What the client sent before, opened.
         early: Vec<u8>,
     },
-    /// It stays in this process, as it was.
+    /// It stays with rustls, as it was.
     Declined {
         /// The connection.
         secured: Box<Secured>,
@@ -56,15 +56,29 @@ enum Hearing {
     Deaf,
 }
 
-/// A connection with kernel TLS.
-pub(super) struct Offloaded {
-    tls: KernelTls,
+/// A connection without rustls.
+pub(super) struct Detached {
+    tls: DetachedTls,
     traits: Traits,
     hearing: Hearing,
     /// What came of the client, where this process opens its records: the beginning of one.
     incoming: Vec<u8>,
+    /// Records to be sent before the next ones, where this process seals them.
+    outgoing: Vec<u8>,
+    until_look: u32,
     /// Changes of the client's keys since its last data.
     key_updates: u32,
+}
+
+/// What [`Detached::open`] did.
+#[derive(Debug, Default)]
+pub(super) struct Opened {
+    /// Octets of whole records that are done with.
+    pub(super) consumed: usize,
+    /// Octets of the file.
+    pub(super) filled: usize,
+    /// The last of the records, if it is not data.
+    pub(super) other: Option<Record>,
 }
 
 /// What the client said after a download.
@@ -78,25 +92,27 @@ pub(super) enum Heard {
     End,
 }
 
-/// Hands a connection over to the kernel, between two records of the client.
+/// Takes a connection out of rustls, between two records of the client.
 ///
-/// Nothing is lost: rustls is given the rest of a record that has come in part, and its plaintext is
-/// handed on. Whatever speaks against the take-over is found before the keys leave rustls, as far as
-/// it can be; the connection then stays with rustls.
+/// Nothing is lost: where the kernel is to open records, rustls is given the rest of one that has come in
+/// part, and its plaintext is handed on. Whatever speaks against the take-over is found before the keys
+/// leave rustls, as far as it can be; the connection then stays with rustls.
 ///
 /// # Errors
 /// The kernel refused after all, or the client broke off.
 pub(super) async fn take_over(
     socket: &Socket,
     mut secured: Box<Secured>,
-    receiver: Receiver,
+    parties: Parties,
     link: &Link,
 ) -> Result<TakeOver, TransferEnd> {
     let declined = |secured, reason| Ok(TakeOver::Declined { secured, reason });
     let Some(protection) = secured.engine.protection() else {
         return declined(secured, Fallback::Unsupported);
     };
-    if let Err(error) = socket.attach_kernel_tls() {
+    if parties != Parties::PROCESS
+        && let Err(error) = socket.attach_kernel_tls()
+    {
         debug!(%error, "kernel TLS not attached");
         // After the client's FIN the kernel takes nobody over; all that it sent is here already.
         let reason = match error.kind() {
@@ -105,29 +121,49 @@ pub(super) async fn take_over(
         };
         return declined(secured, reason);
     }
-    complete_record(socket, &mut secured, link).await?;
-    if !secured.incoming.is_empty() || !secured.engine.can_leave() {
+    if parties.opens == Party::Kernel {
+        complete_record(socket, &mut secured, link).await?;
+        if !secured.incoming.is_empty() {
+            return declined(secured, Fallback::Late);
+        }
+    }
+    if !secured.engine.can_leave() {
         return declined(secured, Fallback::Late);
     }
     let policy = &link.settings.kernel_tls;
     let traits = policy.traits(protection);
-    let Secured { engine, early, .. } = *secured;
-    match KernelTls::take_over(engine, protection, receiver, socket) {
+    let Secured {
+        engine,
+        early,
+        incoming,
+    } = *secured;
+    match DetachedTls::new(engine, protection, parties, socket) {
         Ok(tls) => Ok(TakeOver::Done {
-            kernel: Box::new(Offloaded {
+            detached: Box::new(Detached {
                 tls,
                 traits,
                 hearing: Hearing::Open,
-                incoming: Vec::new(),
+                incoming,
+                outgoing: Vec::new(),
+                until_look: limits::CHUNKS_PER_LOOK,
                 key_updates: 0,
             }),
             early,
         }),
-        Err(error) => {
-            policy.failed(protection, rt::now(), &error);
-            Err(TransferEnd::ConnectionLost)
-        }
+        Err(error) => Err(failed(&error, protection, link)),
     }
+}
+
+/// A connection whose keys nobody has any more. The kernel's failures are counted.
+fn failed(error: &DetachError, protection: Protection, link: &Link) -> TransferEnd {
+    if let DetachError::Kernel(error) = error {
+        link.settings
+            .kernel_tls
+            .failed(protection, rt::now(), error);
+    } else {
+        debug!(%error, "a data connection could not leave rustls");
+    }
+    TransferEnd::ConnectionLost
 }
 
 /// Receives the rest of a record that has come in part, and no octet more.
@@ -162,7 +198,17 @@ async fn complete_record(
     Ok(())
 }
 
-impl Offloaded {
+impl Detached {
+    /// Does this process seal our records?
+    pub(super) fn seals(&self) -> bool {
+        self.tls.parties().seals == Party::Process
+    }
+
+    /// Does this process open the client's records?
+    pub(super) fn opens(&self) -> bool {
+        self.tls.parties().opens == Party::Process
+    }
+
     /// Between two chunks of a download: is the client still there, does it say anything, do the keys
     /// last for so many octets more?
     ///
@@ -177,27 +223,104 @@ impl Offloaded {
         octets: u64,
         link: &Link,
     ) -> Result<(), TransferEnd> {
-        let glance = socket.glance().map_err(lost)?;
-        if glance.gone {
-            link.handle.check()?;
-            return Err(TransferEnd::ConnectionLost);
-        }
-        if glance.readable && self.hearing == Hearing::Open {
-            self.listen(socket, link).await?;
+        let listens = if self.seals() {
+            // Whether the connection is gone, sending tells.
+            self.until_look -= 1;
+            self.until_look == 0
+        } else {
+            let glance = socket.glance().map_err(lost)?;
+            if glance.gone {
+                link.handle.check()?;
+                return Err(TransferEnd::ConnectionLost);
+            }
+            glance.readable
+        };
+        if listens {
+            self.until_look = limits::CHUNKS_PER_LOOK;
+            if self.hearing == Hearing::Open {
+                self.listen(socket, link).await?;
+            }
         }
         // One more, for a record that was closed early.
         let records = octets.div_ceil(limits::TLS_RECORD_PLAINTEXT_MAX as u64) + 1;
         if self.tls.count(records) > self.traits.records_max {
-            if !self.traits.rekey || !self.tls.is_tls13() {
-                info!(
-                    "the keys of a data connection are used up, and this kernel cannot change them"
-                );
+            if !self.tls.is_tls13() {
+                info!("the keys of a data connection are used up, and TLS 1.2 cannot change them");
                 return Err(TransferEnd::ConnectionLost);
             }
             self.renew(socket, link).await?;
             self.tls.count(records);
         }
         Ok(())
+    }
+
+    /// Seals a chunk at the front of `out`, where this process seals; the last one is followed by
+    /// close_notify. Returns how many octets it took.
+    ///
+    /// # Errors
+    /// `out` is too short.
+    pub(super) fn seal(
+        &mut self,
+        plain: &[u8],
+        last: bool,
+        out: &mut [u8],
+    ) -> Result<usize, TransferEnd> {
+        let Some(sealer) = self.tls.sealer() else {
+            return Err(TransferEnd::ConnectionLost);
+        };
+        let mut end = self.outgoing.len();
+        if let Some(front) = out.get_mut(..end) {
+            front.copy_from_slice(&self.outgoing);
+            self.outgoing.clear();
+        }
+        let mut sealed = || {
+            end += sealer.seal_data(plain, out.get_mut(end..).unwrap_or_default())?;
+            if last {
+                let free = out.get_mut(end..).unwrap_or_default();
+                end += sealer.seal(record::ALERT, &record::CLOSE_NOTIFY, free)?;
+            }
+            Ok(end)
+        };
+        sealed().map_err(|error: BadKey| lost(io::Error::other(error)))
+    }
+
+    /// Opens the whole records in `incoming` into the front of `out`, which must be as long, up to one that is
+    /// not data. Returns how many octets they took, how many they gave, and that record.
+    pub(super) fn open(&mut self, incoming: &[u8], out: &mut [u8]) -> Opened {
+        let tls13 = self.tls.is_tls13();
+        let mut opened = Opened::default();
+        let Some(opener) = self.tls.opener() else {
+            return opened;
+        };
+        loop {
+            let rest = incoming.get(opened.consumed..).unwrap_or_default();
+            let free = out.get_mut(opened.filled..).unwrap_or_default();
+            let Some(length) = record::complete_len(rest) else {
+                return opened;
+            };
+            let record = match opener.open(rest.get(..length).unwrap_or_default(), free) {
+                Ok((record_type, count)) => {
+                    let payload = free.get(..count).unwrap_or_default();
+                    let record = Record::read(Some(record_type), payload, tls13);
+                    if record == Record::Data {
+                        opened.filled += count;
+                    }
+                    record
+                }
+                Err(_) => Record::Bad,
+            };
+            opened.consumed += length;
+            if record != Record::Data {
+                opened.other = Some(record);
+                return opened;
+            }
+            self.key_updates = 0;
+        }
+    }
+
+    /// Octets of the client that came before the take-over and are not opened yet.
+    pub(super) fn take_incoming(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.incoming)
     }
 
     /// Looks at what the client says during a download.
@@ -219,16 +342,13 @@ impl Offloaded {
     /// The client's next record, where this process opens them.
     fn next_record(&mut self, socket: &Socket) -> io::Result<Record> {
         loop {
-            if let Some(length) = record::complete_len(&self.incoming) {
-                let mut octets: Vec<u8> = self.incoming.drain(..length).collect();
-                let tls13 = self.tls.is_tls13();
-                let opened = self.tls.opener().map(|opener| opener.open(&mut octets));
-                return Ok(match opened {
-                    Some(Ok((record_type, payload))) => {
-                        Record::read(Some(record_type), payload, tls13)
-                    }
-                    Some(Err(_)) | None => Record::Bad,
-                });
+            if record::complete_len(&self.incoming).is_some() {
+                let incoming = std::mem::take(&mut self.incoming);
+                let mut ignored = vec![0; incoming.len()];
+                let opened = self.open(&incoming, &mut ignored);
+                self.incoming = incoming;
+                self.incoming.drain(..opened.consumed);
+                return Ok(opened.other.unwrap_or(Record::Data));
             }
             let mut octets = [0; LISTEN_OCTETS];
             let count = socket.receive_now(&mut octets)?;
@@ -279,12 +399,12 @@ impl Offloaded {
                 Err(TransferEnd::ConnectionLost)
             }
             Record::Bad => {
-                let _ = socket.send_record_now(record::ALERT, &record::BAD_RECORD);
+                self.alert(socket, record::BAD_RECORD);
                 Err(TransferEnd::ConnectionLost)
             }
             Record::Unexpected(record_type) => {
                 debug!(record_type, "unexpected record on a data connection");
-                let _ = socket.send_record_now(record::ALERT, &record::UNEXPECTED_MESSAGE);
+                self.alert(socket, record::UNEXPECTED_MESSAGE);
                 Err(TransferEnd::ConnectionLost)
             }
         }
@@ -292,39 +412,67 @@ impl Offloaded {
 
     /// Takes the client's new keys into use (RFC 8446 §4.6.3).
     fn follow(&mut self, socket: &Socket, link: &Link) -> Result<(), TransferEnd> {
-        if self.tls.opener().is_none() && !self.traits.rekey {
+        if !self.opens() && !self.traits.rekey {
             return Err(cannot_rekey());
         }
+        // The kernel may refuse, although the probe saw it take new keys.
         let updated = self.tls.update_receiving(socket);
-        updated.map_err(|error| self.refused(&error, link))
-    }
-
-    /// New keys that the kernel did not take, although the probe saw it take some.
-    fn refused(&self, error: &OffloadError, link: &Link) -> TransferEnd {
-        let policy = &link.settings.kernel_tls;
-        policy.failed(self.tls.protection(), rt::now(), error);
-        TransferEnd::ConnectionLost
+        updated.map_err(|error| failed(&error, self.tls.protection(), link))
     }
 
     /// Announces new keys for what we send, and takes them into use.
     async fn renew(&mut self, socket: &Socket, link: &Link) -> Result<(), TransferEnd> {
-        if !self.traits.rekey {
+        if self.seals() {
+            self.queue(record::KEY_UPDATE_TYPE, &record::KEY_UPDATE)?;
+        } else if self.traits.rekey {
+            send_record(socket, record::KEY_UPDATE_TYPE, &record::KEY_UPDATE, link).await?;
+        } else {
             return Err(cannot_rekey());
         }
-        send_record(socket, record::KEY_UPDATE_TYPE, &record::KEY_UPDATE, link).await?;
         let updated = self.tls.update_sending(socket);
-        updated.map_err(|error| self.refused(&error, link))
+        updated.map_err(|error| failed(&error, self.tls.protection(), link))
+    }
+
+    /// Seals a short record for the next time that something is sent.
+    fn queue(&mut self, record_type: u8, payload: &[u8]) -> Result<(), TransferEnd> {
+        let mut record = [0; tls::sealed_len(8)];
+        let Some(sealer) = self.tls.sealer() else {
+            return Err(TransferEnd::ConnectionLost);
+        };
+        let sealed = sealer.seal(record_type, payload, &mut record);
+        let count = sealed.map_err(|error| lost(io::Error::other(error)))?;
+        self.outgoing
+            .extend_from_slice(record.get(..count).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Sends what is queued, if the socket takes it: a few octets on a direction that is otherwise unused,
+    /// or about to be closed.
+    pub(super) fn flush(&mut self, socket: &Socket) {
+        if !self.outgoing.is_empty() {
+            let _ = socket.send_now(&self.outgoing);
+            self.outgoing.clear();
+        }
+    }
+
+    /// Tells the client that it is not understood, if the socket takes that.
+    fn alert(&mut self, socket: &Socket, alert: [u8; 2]) {
+        if !self.seals() {
+            let _ = socket.send_record_now(record::ALERT, &alert);
+        } else if self.queue(record::ALERT, &alert).is_ok() {
+            self.flush(socket);
+        }
     }
 
     /// Counts an error of the kernel's when sending, where it is not one of the network.
     pub(super) fn blame(&self, error: &io::Error, link: &Link) {
-        if is_fault_of_kernel(error) {
+        if !self.seals() && is_fault_of_kernel(error) {
             let policy = &link.settings.kernel_tls;
             policy.failed(self.tls.protection(), rt::now(), error);
         }
     }
 
-    /// Sends close_notify behind the last octet.
+    /// Sends close_notify behind the last octet, where [`Self::seal`] has not.
     ///
     /// A record that the kernel has accepted may still wait in it, encrypted, for room in TCP's
     /// buffer, and FIN would overtake it. So close_notify is sent by an operation that ends only when
@@ -334,6 +482,9 @@ impl Offloaded {
     /// # Errors
     /// How the transfer ended instead.
     pub(super) async fn close(&mut self, socket: &Socket, link: &Link) -> Result<(), TransferEnd> {
+        if self.seals() {
+            return Ok(());
+        }
         let settled = async {
             let mut pause = SETTLE_PAUSE;
             while !has_room(socket.send_buffer().map_err(lost)?) {
@@ -356,7 +507,7 @@ impl Offloaded {
     /// As much of [`Self::close`] as can be done at once: on a connection that is about to be closed
     /// there is nobody to wait for.
     pub(super) fn close_now(&mut self, socket: &Socket) {
-        let _ = socket.send_record_now(record::ALERT, &record::CLOSE_NOTIFY);
+        self.alert(socket, record::CLOSE_NOTIFY);
     }
 
     /// After a download: what the client says.
