@@ -39,6 +39,8 @@ pub const TLS_TICKETS_DOWNLOAD: usize = 1;
 pub const TLS_RECORD_PLAINTEXT_MAX: usize = 16 * 1024;
 /// Octets read from a file, or received from a data connection, at a time.
 pub const TRANSFER_CHUNK_OCTETS: usize = 256 * 1024;
+/// Octets read, sealed and sent before others have their turn.
+pub const TURN_OCTETS: u64 = 512 * 1024;
 /// Octets moved from file to socket by the kernel before others have their turn.
 pub const SENDFILE_CHUNK_OCTETS: u64 = 1024 * 1024;
 /// The same where the kernel also encrypts them, which takes about four times as long.

@@ -7,14 +7,12 @@ use std::time::Duration;
 use tracing::{debug, info};
 
 use super::kernel::Traits;
-use super::route::Fallback;
-use super::secure::Secured;
 use super::{Link, lost};
 use crate::limits;
 use crate::proto::TransferEnd;
 use crate::rt::{self, Received, SendBuffer, Socket};
 use crate::tls::record::{self, Record};
-use crate::tls::{self, BadKey, DetachError, DetachedTls, Parties, Party, Protection};
+use crate::tls::{self, BadKey, DetachError, DetachedTls, Party, Protection};
 
 /// Octets received in one go where the client should be silent.
 const LISTEN_OCTETS: usize = 2048;
@@ -27,24 +25,6 @@ const PENDING_OCTETS: u32 = 64 * 1024;
 const SETTLE_PAUSE: Duration = Duration::from_millis(1);
 /// The longest such pause.
 const SETTLE_PAUSE_MAX: Duration = Duration::from_millis(256);
-
-/// What became of a take-over.
-pub(super) enum TakeOver {
-    /// rustls has given the keys away.
-    Done {
-        /// The connection.
-        detached: Box<Detached>,
-        /// What the client sent before, opened.
-        early: Vec<u8>,
-    },
-    /// It stays with rustls, as it was.
-    Declined {
-        /// The connection.
-        secured: Box<Secured>,
-        /// Why.
-        reason: Fallback,
-    },
-}
 
 /// What still comes from the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,113 +72,20 @@ pub(super) enum Heard {
     End,
 }
 
-/// Takes a connection out of rustls, between two records of the client.
-///
-/// Nothing is lost: where the kernel is to open records, rustls is given the rest of one that has come in
-/// part, and its plaintext is handed on. Whatever speaks against the take-over is found before the keys
-/// leave rustls, as far as it can be; the connection then stays with rustls.
-///
-/// # Errors
-/// The kernel refused after all, or the client broke off.
-pub(super) async fn take_over(
-    socket: &Socket,
-    mut secured: Box<Secured>,
-    parties: Parties,
-    link: &Link,
-) -> Result<TakeOver, TransferEnd> {
-    let declined = |secured, reason| Ok(TakeOver::Declined { secured, reason });
-    let Some(protection) = secured.engine.protection() else {
-        return declined(secured, Fallback::Unsupported);
-    };
-    if parties != Parties::PROCESS
-        && let Err(error) = socket.attach_kernel_tls()
-    {
-        debug!(%error, "kernel TLS not attached");
-        // After the client's FIN the kernel takes nobody over; all that it sent is here already.
-        let reason = match error.kind() {
-            io::ErrorKind::NotConnected => Fallback::Late,
-            _ => Fallback::Refused,
-        };
-        return declined(secured, reason);
-    }
-    if parties.opens == Party::Kernel {
-        complete_record(socket, &mut secured, link).await?;
-        if !secured.incoming.is_empty() {
-            return declined(secured, Fallback::Late);
-        }
-    }
-    if !secured.engine.can_leave() {
-        return declined(secured, Fallback::Late);
-    }
-    let policy = &link.settings.kernel_tls;
-    let traits = policy.traits(protection);
-    let Secured {
-        engine,
-        early,
-        incoming,
-    } = *secured;
-    match DetachedTls::new(engine, protection, parties, socket) {
-        Ok(tls) => Ok(TakeOver::Done {
-            detached: Box::new(Detached {
-                tls,
-                traits,
-                hearing: Hearing::Open,
-                incoming,
-                outgoing: Vec::new(),
-                until_look: limits::CHUNKS_PER_LOOK,
-                key_updates: 0,
-            }),
-            early,
-        }),
-        Err(error) => Err(failed(&error, protection, link)),
-    }
-}
-
-/// A connection whose keys nobody has any more. The kernel's failures are counted.
-fn failed(error: &DetachError, protection: Protection, link: &Link) -> TransferEnd {
-    if let DetachError::Kernel(error) = error {
-        link.settings
-            .kernel_tls
-            .failed(protection, rt::now(), error);
-    } else {
-        debug!(%error, "a data connection could not leave rustls");
-    }
-    TransferEnd::ConnectionLost
-}
-
-/// Receives the rest of a record that has come in part, and no octet more.
-async fn complete_record(
-    socket: &Socket,
-    secured: &mut Secured,
-    link: &Link,
-) -> Result<(), TransferEnd> {
-    while !secured.incoming.is_empty() && secured.engine.can_leave() {
-        let held = secured.incoming.len();
-        let missing = record::missing_len(&secured.incoming);
-        secured.incoming.resize(held + missing, 0);
-        let room = secured.incoming.get_mut(held..).unwrap_or_default();
-        let received = socket.receive_now(room);
-        let count = received.as_ref().map_or(0, |count| *count);
-        secured.incoming.truncate(held + count);
-        match received {
-            // The end, in the middle of a record: whoever reads next will find it again.
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                link.unstalled(socket, socket.readable())
-                    .await?
-                    .map_err(lost)?;
-                link.handle.check()?;
-                continue;
-            }
-            Err(error) => return Err(lost(error)),
-        }
-        secured.open_incoming(socket)?;
-    }
-    Ok(())
-}
-
 impl Detached {
+    /// A connection whose client has sent these octets, which nobody has opened yet.
+    pub(super) fn new(tls: DetachedTls, traits: Traits, incoming: Vec<u8>) -> Self {
+        Self {
+            tls,
+            traits,
+            hearing: Hearing::Open,
+            incoming,
+            outgoing: Vec::new(),
+            until_look: limits::CHUNKS_PER_LOOK,
+            key_updates: 0,
+        }
+    }
+
     /// Does this process seal our records?
     pub(super) fn seals(&self) -> bool {
         self.tls.parties().seals == Party::Process
@@ -538,6 +425,18 @@ impl Detached {
             }
         })
     }
+}
+
+/// A connection whose keys nobody has any more. The kernel's failures are counted.
+pub(super) fn failed(error: &DetachError, protection: Protection, link: &Link) -> TransferEnd {
+    if let DetachError::Kernel(error) = error {
+        link.settings
+            .kernel_tls
+            .failed(protection, rt::now(), error);
+    } else {
+        debug!(%error, "a data connection could not leave rustls");
+    }
+    TransferEnd::ConnectionLost
 }
 
 fn cannot_rekey() -> TransferEnd {

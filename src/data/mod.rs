@@ -18,6 +18,8 @@ mod receive;
 pub mod route;
 mod secure;
 mod send;
+mod sink;
+mod take_over;
 mod tally;
 
 use std::cell::{Cell, RefCell};
@@ -42,11 +44,12 @@ pub use prepare::Passive;
 pub use secure::Security;
 pub use tally::Tally;
 
-use detached::{Detached, TakeOver};
+use detached::Detached;
 use direct::Rest;
 use prepare::Early;
 use route::{Choice, Protected, Route, Subject};
 use secure::Secured;
+use take_over::TakeOver;
 
 /// What the operator sets for data connections.
 #[derive(Debug, Clone)]
@@ -392,7 +395,7 @@ impl Records {
             seals: Party::Kernel,
             opens: Party::Process,
         };
-        match detached::take_over(socket, secured, parties, link).await? {
+        match take_over::take_over(socket, secured, parties, link).await? {
             // What the client sends before a download is of no interest.
             TakeOver::Done { detached, .. } => Ok(Self::Detached(detached)),
             TakeOver::Declined { secured, reason } => {
@@ -410,7 +413,7 @@ impl Records {
         let Self::Rustls(secured) = self else {
             return Ok(self);
         };
-        match detached::take_over(socket, secured, Parties::PROCESS, link).await? {
+        match take_over::take_over(socket, secured, Parties::PROCESS, link).await? {
             TakeOver::Done { detached, .. } => Ok(Self::Detached(detached)),
             TakeOver::Declined { secured, .. } => Ok(Self::Rustls(secured)),
         }

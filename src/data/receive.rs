@@ -1,15 +1,16 @@
 //! Socket to file.
 
 use std::io;
-use std::pin::Pin;
 use std::time::Duration;
 
-use super::detached::{self, Detached, TakeOver};
+use super::detached::Detached;
 use super::route::{Choice, Fallback, Route};
 use super::secure::Secured;
+use super::sink::{Sink, whole};
+use super::take_over::{self, TakeOver};
 use super::{Link, Records, elapsed, lost};
 use crate::limits;
-use crate::proto::{TransferEnd, ascii};
+use crate::proto::TransferEnd;
 use crate::rt::{self, Received, Socket, Span};
 use crate::tls::record::Record;
 use crate::tls::{Parties, Party, Progress};
@@ -19,131 +20,6 @@ use crate::vfs;
 const RECEIVE_PAUSE: Duration = Duration::from_micros(250);
 /// The longest such pause.
 const RECEIVE_PAUSE_MAX: Duration = Duration::from_millis(16);
-
-/// Where the octets go: one write runs while the next octets are received.
-struct Sink {
-    file: rt::File,
-    offset: u64,
-    converter: Option<ascii::FromNetwork>,
-    writing: Option<Writing>,
-}
-
-type Writing = Pin<Box<dyn Future<Output = (io::Result<()>, Vec<u8>)>>>;
-
-impl Sink {
-    /// Starts to write the octets, once the write before is done. The buffer goes with them.
-    async fn write(&mut self, octets: Span, link: &Link) -> Result<(), TransferEnd> {
-        let octets = match &mut self.converter {
-            Some(converter) => {
-                let mut converted = rt::take_vector();
-                converter.convert(octets.octets(), &mut converted);
-                recycle(octets.buffer);
-                whole(converted)
-            }
-            None => octets,
-        };
-        self.settle().await?;
-        self.start(octets, link);
-        Ok(())
-    }
-
-    fn start(&mut self, octets: Span, link: &Link) {
-        let file = self.file.clone();
-        let (offset, count) = (self.offset, octets.octets().len() as u64);
-        self.offset += count;
-        link.handle.add(count);
-        self.writing = Some(Box::pin(
-            async move { file.write_all(octets, offset).await },
-        ));
-    }
-
-    /// Waits for the write under way.
-    async fn settle(&mut self) -> Result<(), TransferEnd> {
-        let Some(writing) = self.writing.take() else {
-            return Ok(());
-        };
-        let (result, buffer) = writing.await;
-        recycle(buffer);
-        result.map_err(|error| super::failed(&error))
-    }
-
-    /// Waits until every octet is in the file, and on the disk if that is wanted.
-    async fn finish(&mut self, link: &Link) -> Result<(), TransferEnd> {
-        if let Some(converter) = self.converter.take() {
-            let mut held = Vec::new();
-            converter.finish(&mut held);
-            if !held.is_empty() {
-                self.settle().await?;
-                self.start(whole(held), link);
-            }
-        }
-        self.settle().await?;
-        if link.settings.fsync {
-            self.file
-                .sync()
-                .await
-                .map_err(|error| super::failed(&error))?;
-        }
-        Ok(())
-    }
-
-    /// Awaits what `receive` starts on the socket while the write under way goes on.
-    async fn beside<T>(
-        &mut self,
-        socket: &Socket,
-        receiving: impl Future<Output = T>,
-        link: &Link,
-    ) -> Result<T, TransferEnd> {
-        let receiving = link.unstalled(socket, receiving);
-        match self.writing.as_mut() {
-            None => receiving.await,
-            Some(writing) => {
-                let (received, (written, buffer)) = tokio::join!(receiving, writing);
-                self.writing = None;
-                recycle(buffer);
-                written.map_err(|error| super::failed(&error))?;
-                received
-            }
-        }
-    }
-
-    /// Receives into the span while the write under way goes on. Returns the buffer and how many
-    /// octets came, 0 at the end of the stream.
-    async fn receive_beside(
-        &mut self,
-        socket: &Socket,
-        mut span: Span,
-        link: &Link,
-    ) -> Result<(Vec<u8>, usize), TransferEnd> {
-        loop {
-            let (result, (_, back)) = self.beside(socket, socket.receive(span), link).await?;
-            span = back;
-            match result {
-                Ok(count) => return Ok((span.buffer, count as usize)),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(lost(error)),
-            }
-        }
-    }
-}
-
-/// All of a vector.
-fn whole(buffer: Vec<u8>) -> Span {
-    Span {
-        start: 0,
-        end: buffer.len(),
-        buffer,
-    }
-}
-
-/// Back to the pool that it is for.
-fn recycle(buffer: Vec<u8>) {
-    if buffer.len() == rt::BUFFER_OCTETS {
-        rt::give_buffer(buffer);
-    } else {
-        rt::give_vector(buffer);
-    }
-}
 
 /// Receives until the client's end of the connection, into the file. `choice` says at the end which
 /// way the octets went.
@@ -159,12 +35,7 @@ pub(super) async fn run(
 ) -> Result<(), TransferEnd> {
     upload.begin().await.map_err(TransferEnd::File)?;
     let convert = matches!(choice.route, Route::ClearAscii | Route::UserTlsAscii);
-    let mut sink = Sink {
-        offset: upload.offset,
-        file: upload.file,
-        converter: convert.then(ascii::FromNetwork::default),
-        writing: None,
-    };
+    let mut sink = Sink::new(upload.file, upload.offset, convert);
     let received = match records {
         Records::Rustls(secured) => receive_sealed(socket, secured, &mut sink, choice, link).await,
         Records::None => receive_clear(socket, &mut sink, link).await,
@@ -217,7 +88,7 @@ async fn receive_sealed(
                 seals: party,
                 opens: party,
             };
-            match detached::take_over(socket, opener.into_secured(), parties, link).await? {
+            match take_over::take_over(socket, opener.into_secured(), parties, link).await? {
                 TakeOver::Done { detached, early } => {
                     if !early.is_empty() {
                         sink.write(whole(early), link).await?;

@@ -149,6 +149,7 @@ pub(super) async fn run(
     };
     let mut chunk = source.next().await?;
     let mut until_look = limits::CHUNKS_PER_LOOK;
+    let mut since_turn = 0;
     loop {
         let Chunk { span, octets, last } = chunk;
         let sealed = match records {
@@ -181,6 +182,12 @@ pub(super) async fn run(
             recycle(&source, sealed, buffer);
             link.handle.add(octets);
             return Ok(());
+        }
+        // A reader that is never behind, and a file in memory, would keep the others from their turn.
+        since_turn += octets;
+        if since_turn >= limits::TURN_OCTETS {
+            since_turn = 0;
+            rt::yield_to_ring().await;
         }
         // The next chunk is read while this one is sent.
         let (sent, next) = tokio::join!(send(socket, outgoing, records, link), source.next());
@@ -285,6 +292,19 @@ async fn send(
     records: &Records,
     link: &Link,
 ) -> Result<Vec<u8>, TransferEnd> {
+    let kernel = match records {
+        Records::Detached(detached) => !detached.seals(),
+        Records::Rustls(_) | Records::None => false,
+    };
+    // What fits at once needs no turn of the loop.
+    if !kernel {
+        link.handle.check()?;
+        match socket.send_now(span.octets()) {
+            Ok(count) => span.start += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(lost(error)),
+        }
+    }
     while span.start < span.end {
         link.handle.check()?;
         let (result, (_, back)) = link.unstalled(socket, socket.send(span)).await?;

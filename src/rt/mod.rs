@@ -5,6 +5,7 @@
 //! future that owns data.
 
 mod buffers;
+mod file;
 mod mailbox;
 
 use std::ffi::CString;
@@ -19,9 +20,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::limits;
-use crate::sys::{ktls, pipe, ring, sendfile, socket};
+use crate::sys::{ktls, ring, sendfile, socket};
 
 pub use buffers::{BUFFER_OCTETS, give_buffer, give_vector, take_buffer, take_vector};
+pub use file::{File, Pipe};
 pub use mailbox::{Duty, Mailbox};
 
 pub use crate::sys::ktls::Received;
@@ -224,7 +226,7 @@ impl Socket {
     /// # Errors
     /// The connection is gone.
     pub async fn splice_from(&self, pipe: &Pipe, count: u32) -> io::Result<u32> {
-        ring::splice(&pipe.reader, None, &self.0, count).await.0
+        ring::splice(pipe.reader(), None, &self.0, count).await.0
     }
 
     /// Attaches kernel TLS; without keys the socket goes on as TCP.
@@ -391,110 +393,5 @@ impl Alarm {
             sleep.as_mut().reset(deadline.into());
         }
         Poll::Pending
-    }
-}
-
-/// A pipe between a file and a socket.
-#[derive(Debug)]
-pub struct Pipe {
-    reader: SharedFd,
-    writer: SharedFd,
-}
-
-impl Pipe {
-    /// A pipe with room for about `octets`.
-    ///
-    /// # Errors
-    /// No descriptor or memory is left.
-    pub fn new(octets: usize) -> io::Result<Self> {
-        let (reader, writer) = pipe::new(octets)?;
-        Ok(Self {
-            reader: Rc::new(reader),
-            writer: Rc::new(writer),
-        })
-    }
-
-    /// Moves pages of the file into the pipe through the ring, which waits for the disk; 0 at the end
-    /// of the file.
-    ///
-    /// # Errors
-    /// The kernel's error.
-    pub async fn fill_from(&self, file: &File, offset: u64, count: u32) -> io::Result<u32> {
-        ring::splice(&file.0, Some(offset), &self.writer, count)
-            .await
-            .0
-    }
-}
-
-/// An open file of a transfer.
-#[derive(Debug, Clone)]
-pub struct File(SharedFd);
-
-impl File {
-    /// Takes over a descriptor.
-    #[must_use]
-    pub fn new(fd: OwnedFd) -> Self {
-        Self(Rc::new(fd))
-    }
-
-    /// Where an octet is.
-    #[must_use]
-    pub fn residency(&self, offset: u64) -> Residency {
-        sendfile::residency(self, offset)
-    }
-
-    /// Fills the span from `offset`, to the end of the file at most; returns how much it filled.
-    pub async fn read_full(&self, span: Span, offset: u64) -> (io::Result<usize>, Vec<u8>) {
-        let (start, end) = (span.start, span.end);
-        let mut buffer = span.buffer;
-        let mut filled = 0;
-        while start + filled < end {
-            let part = Span {
-                buffer,
-                start: start + filled,
-                end,
-            };
-            let (result, (_, back)) = ring::read_at(&self.0, part, offset + filled as u64).await;
-            buffer = back.buffer;
-            match result {
-                Ok(0) => break,
-                Ok(count) => filled += count as usize,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return (Err(error), buffer),
-            }
-        }
-        (Ok(filled), buffer)
-    }
-
-    /// Writes all of the span at `offset`.
-    pub async fn write_all(&self, mut span: Span, mut offset: u64) -> (io::Result<()>, Vec<u8>) {
-        while span.start < span.end {
-            let (result, (_, back)) = ring::write_at(&self.0, span, offset).await;
-            span = back;
-            match result {
-                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), span.buffer),
-                Ok(count) => {
-                    span.start += count as usize;
-                    offset += u64::from(count);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return (Err(error), span.buffer),
-            }
-        }
-        (Ok(()), span.buffer)
-    }
-
-    /// Brings it to the disk.
-    ///
-    /// # Errors
-    /// The kernel's error.
-    pub async fn sync(&self) -> io::Result<()> {
-        ring::sync(&self.0).await.0.map(drop)
-    }
-}
-
-impl AsFd for File {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
     }
 }

@@ -16,7 +16,33 @@ pub enum Residency {
     Unknown,
 }
 
-/// Asks for one octet without waiting (preadv2(2), `RWF_NOWAIT`).
+/// Reads what is in memory (preadv2(2), `RWF_NOWAIT`).
+///
+/// # Errors
+/// `WouldBlock` when nothing is, `Unsupported` when the file system does not say.
+pub fn read_cached(file: impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut parts = [IoSliceMut::new(buffer)];
+    let read = rustix::io::preadv2(file, &mut parts, offset, ReadWriteFlags::NOWAIT);
+    read.map_err(Into::into)
+}
+
+/// Reads from a file whose pages are in memory by nature.
+///
+/// # Errors
+/// The kernel's error.
+pub fn read_memory(file: impl AsFd, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    rustix::io::pread(file, buffer, offset).map_err(Into::into)
+}
+
+/// Writes to a file whose pages are in memory by nature.
+///
+/// # Errors
+/// The kernel's error.
+pub fn write_memory(file: impl AsFd, octets: &[u8], offset: u64) -> io::Result<usize> {
+    rustix::io::pwrite(file, octets, offset).map_err(Into::into)
+}
+
+/// Asks for one octet without waiting.
 pub fn residency(file: impl AsFd, offset: u64) -> Residency {
     let mut octet = [0];
     let mut parts = [IoSliceMut::new(&mut octet)];
@@ -31,7 +57,7 @@ pub fn residency(file: impl AsFd, offset: u64) -> Residency {
 /// Whether it lies on tmpfs: its pages are in memory by nature, though it cannot be asked. Only files
 /// there have seals. That is asked of the kernel alone; statfs(2) would ask the file system, and wait
 /// for it where it is one on the network.
-fn is_in_memory(file: impl AsFd) -> bool {
+pub fn is_in_memory(file: impl AsFd) -> bool {
     rustix::fs::fcntl_get_seals(file).is_ok()
 }
 

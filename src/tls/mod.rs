@@ -19,6 +19,8 @@ pub mod probe;
 mod protection;
 pub mod record;
 mod record_key;
+#[cfg(test)]
+mod records_tests;
 mod sealer;
 mod sessions;
 #[cfg(test)]

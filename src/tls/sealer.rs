@@ -63,9 +63,7 @@ impl RecordSealer {
         let fragment = prefix + payload.len() + inner.len() + TAG_OCTETS;
         let fragment_octets = u16::try_from(fragment).map_err(|_| BadKey)?;
         let record = out.get_mut(..HEADER_OCTETS + fragment).ok_or(BadKey)?;
-        let (header, body) = record
-            .split_at_mut_checked(HEADER_OCTETS)
-            .ok_or(BadKey)?;
+        let (header, body) = record.split_at_mut_checked(HEADER_OCTETS).ok_or(BadKey)?;
         let [high, low] = fragment_octets.to_be_bytes();
         let head = [wire_type, 3, 3, high, low];
         header.copy_from_slice(&head);

@@ -317,7 +317,9 @@ fn open(
 ) -> Result<(usize, usize), BadRecord> {
     let (mut consumed, mut filled) = (0, 0);
     while let Some(length) = complete_len(incoming.get(consumed..).unwrap_or_default()) {
-        let record = incoming.get(consumed..consumed + length).unwrap_or_default();
+        let record = incoming
+            .get(consumed..consumed + length)
+            .unwrap_or_default();
         let free = opened.get_mut(filled..).unwrap_or_default();
         filled += opener.open(record, free)?.1;
         consumed += length;

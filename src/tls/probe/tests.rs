@@ -72,7 +72,8 @@ fn measuring_comes_to_an_end() {
 
 #[test]
 fn every_problem_names_a_remedy_in_one_line() {
-    let key_error = |errno| DetachError::Kernel(OffloadError::Kernel(io::Error::from_raw_os_error(errno)));
+    let key_error =
+        |errno| DetachError::Kernel(OffloadError::Kernel(io::Error::from_raw_os_error(errno)));
     let [gcm, _, chacha, ..] = Protection::ALL;
     let missing = rustix::io::Errno::NOENT.raw_os_error();
     let unknown = rustix::io::Errno::INVAL.raw_os_error();

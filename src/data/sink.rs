@@ -1,0 +1,170 @@
+//! The file that an upload goes to.
+
+use std::io;
+use std::pin::Pin;
+
+use super::{Link, lost};
+use crate::limits;
+use crate::proto::{TransferEnd, ascii};
+use crate::rt::{self, Socket, Span};
+
+/// Where the octets go: one write runs while the next octets are received.
+pub(super) struct Sink {
+    file: rt::File,
+    offset: u64,
+    converter: Option<ascii::FromNetwork>,
+    writing: Option<Writing>,
+    /// So much came last time that there is probably more.
+    behind: bool,
+    /// Octets received since the last wait.
+    since_turn: usize,
+}
+
+type Writing = Pin<Box<dyn Future<Output = (io::Result<()>, Vec<u8>)>>>;
+
+impl Sink {
+    /// A sink that begins at an offset. `convert`: TYPE A.
+    pub(super) fn new(file: rt::File, offset: u64, convert: bool) -> Self {
+        Self {
+            file,
+            offset,
+            converter: convert.then(ascii::FromNetwork::default),
+            writing: None,
+            behind: false,
+            since_turn: 0,
+        }
+    }
+
+    /// Starts to write the octets, once the write before is done. The buffer goes with them.
+    pub(super) async fn write(&mut self, octets: Span, link: &Link) -> Result<(), TransferEnd> {
+        let octets = match &mut self.converter {
+            Some(converter) => {
+                let mut converted = rt::take_vector();
+                converter.convert(octets.octets(), &mut converted);
+                recycle(octets.buffer);
+                whole(converted)
+            }
+            None => octets,
+        };
+        self.settle().await?;
+        self.start(octets, link);
+        Ok(())
+    }
+
+    fn start(&mut self, octets: Span, link: &Link) {
+        let file = self.file.clone();
+        let (offset, count) = (self.offset, octets.octets().len() as u64);
+        self.offset += count;
+        link.handle.add(count);
+        self.writing = Some(Box::pin(
+            async move { file.write_all(octets, offset).await },
+        ));
+    }
+
+    /// Waits for the write under way.
+    async fn settle(&mut self) -> Result<(), TransferEnd> {
+        let Some(writing) = self.writing.take() else {
+            return Ok(());
+        };
+        let (result, buffer) = writing.await;
+        recycle(buffer);
+        result.map_err(|error| super::failed(&error))
+    }
+
+    /// Waits until every octet is in the file, and on the disk if that is wanted.
+    pub(super) async fn finish(&mut self, link: &Link) -> Result<(), TransferEnd> {
+        if let Some(converter) = self.converter.take() {
+            let mut held = Vec::new();
+            converter.finish(&mut held);
+            if !held.is_empty() {
+                self.settle().await?;
+                self.start(whole(held), link);
+            }
+        }
+        self.settle().await?;
+        if link.settings.fsync {
+            self.file
+                .sync()
+                .await
+                .map_err(|error| super::failed(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Awaits what `receive` starts on the socket while the write under way goes on.
+    pub(super) async fn beside<T>(
+        &mut self,
+        socket: &Socket,
+        receiving: impl Future<Output = T>,
+        link: &Link,
+    ) -> Result<T, TransferEnd> {
+        let receiving = link.unstalled(socket, receiving);
+        match self.writing.as_mut() {
+            None => receiving.await,
+            Some(writing) => {
+                let (received, (written, buffer)) = tokio::join!(receiving, writing);
+                self.writing = None;
+                recycle(buffer);
+                written.map_err(|error| super::failed(&error))?;
+                received
+            }
+        }
+    }
+
+    /// Receives into the span while the write under way goes on. Returns the buffer and how many
+    /// octets came, 0 at the end of the stream.
+    pub(super) async fn receive_beside(
+        &mut self,
+        socket: &Socket,
+        mut span: Span,
+        link: &Link,
+    ) -> Result<(Vec<u8>, usize), TransferEnd> {
+        // A client that is ahead of us has more there already.
+        if self.behind {
+            let room = span.buffer.get_mut(span.start..span.end);
+            match socket.receive_now(room.unwrap_or_default()) {
+                Ok(count) => return Ok((span.buffer, self.note(count))),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(lost(error)),
+            }
+        }
+        loop {
+            let (result, (_, back)) = self.beside(socket, socket.receive(span), link).await?;
+            span = back;
+            match result {
+                Ok(count) => return Ok((span.buffer, self.note(count as usize))),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(lost(error)),
+            }
+        }
+    }
+
+    /// Notes how much came at once. Every so often it is better to wait for the ring: others have their turn.
+    fn note(&mut self, count: usize) -> usize {
+        self.since_turn += count;
+        self.behind = count >= limits::TRANSFER_CHUNK_OCTETS / 2
+            && self.since_turn < limits::TURN_OCTETS as usize;
+        if !self.behind {
+            self.since_turn = 0;
+        }
+        count
+    }
+}
+
+/// All of a vector.
+pub(super) fn whole(buffer: Vec<u8>) -> Span {
+    Span {
+        start: 0,
+        end: buffer.len(),
+        buffer,
+    }
+}
+
+/// Back to the pool that it is for.
+fn recycle(buffer: Vec<u8>) {
+    if buffer.len() == rt::BUFFER_OCTETS {
+        rt::give_buffer(buffer);
+    } else {
+        rt::give_vector(buffer);
+    }
+}
