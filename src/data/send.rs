@@ -257,7 +257,10 @@ async fn send(
         let (result, (_, back)) = link.unstalled(socket, socket.send(span)).await?;
         span = back;
         match result {
-            Ok(count) => span.start += count as usize,
+            Ok(count) => {
+                link.handle.moves();
+                span.start += count as usize;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
                 if let Records::Kernel(kernel) = records {
