@@ -1,9 +1,10 @@
 //! What the server tells of itself: Prometheus text, health, percentiles in the log, histogram logs; every count after known
 //! operations.
 #![allow(
+    clippy::disallowed_methods,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "tests panic when they fail"
+    reason = "tests panic when they fail, and have a clock"
 )]
 
 mod common;

@@ -32,6 +32,11 @@ impl Ledger {
         self.running = Some(Answered { verb, began });
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.more.capacity()
+    }
+
     pub(super) fn replied(&mut self, code: Code) {
         let digit = usize::from(code.number() / 100);
         let count = digit.checked_sub(1).and_then(|at| self.replies.get_mut(at));
