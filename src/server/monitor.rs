@@ -256,3 +256,50 @@ pub(super) async fn watch_delay(core: Rc<Core>) {
         core.metrics.loop_delay(late, interval);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data;
+    use crate::metrics::{Class, Recorder};
+
+    #[test]
+    fn a_silent_core_is_told_and_its_figures_come_later() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let catalogue = Arc::new(Catalogue::new(&data::names()));
+        let (busy, mut from_busy) = mpsc::unbounded_channel();
+        let (gone, from_gone) = mpsc::unbounded_channel();
+        drop(from_gone);
+        let monitor = Monitor::new(&catalogue, &[0, 1], &[busy, gone], None);
+        let recorder = Recorder::new(&catalogue);
+        recorder.command(Class::Noop, Duration::from_micros(3));
+        let noops = |text: &str, number: u64| {
+            let line = format!("ringftpd_commands_total{{class=\"noop\"}} {number}\n");
+            assert!(text.contains(&line), "{number}: {text}");
+        };
+        runtime.block_on(async {
+            let text = monitor.text().await.unwrap();
+            assert!(text.contains("ringftpd_cores_silent 1.0\n"), "{text}");
+            noops(&text, 0);
+            // It was asked once, however often somebody wanted to know.
+            monitor.log().await;
+            let Ok(Command::Report(books, reply)) = from_busy.try_recv() else {
+                panic!("it was not asked");
+            };
+            assert!(from_busy.try_recv().is_err());
+            reply.send(recorder.exchange(books, 1)).unwrap();
+            let text = monitor.text().await.unwrap();
+            assert!(text.contains("ringftpd_cores_silent 0.0\n"), "{text}");
+            noops(&text, 1);
+            // What it recorded last comes by another way, and counts once.
+            recorder.command(Class::Noop, Duration::from_micros(3));
+            drop(from_busy);
+            let last = recorder.exchange(Books::new(&catalogue), 0);
+            monitor.finish(vec![Some(last), None]).await;
+            noops(&monitor.text().await.unwrap(), 2);
+        });
+    }
+}
