@@ -72,6 +72,15 @@ impl Scrape {
         self.0.get(name).copied().unwrap_or(0.0)
     }
 
+    /// As the other, of lines.
+    #[track_caller]
+    fn assert_all(&self, lines: &str) {
+        for line in lines.lines().filter(|line| !line.is_empty()) {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            self.assert(&[(name, value.parse().unwrap())]);
+        }
+    }
+
     #[track_caller]
     fn assert(&self, expected: &[(&str, f64)]) {
         for (name, value) in expected {
@@ -115,6 +124,39 @@ fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+/// What the dialogue below comes to. USER four times and QUIT; AUTH thrice, PBSZ and PROT twice; greetings, AUTH, 230, PBSZ and PROT,
+/// TYPE, NOOP, PWD and QUIT.
+const DIALOGUE: &str = r#"
+connections_total{listener="explicit",result="accepted"} 3
+connections_total{listener="implicit",result="accepted"} 1
+connections_total{listener="explicit",result="refused"} 0
+greeting_seconds_count{listener="explicit"} 3
+greeting_seconds_count{listener="implicit"} 1
+tls_handshake_seconds_count{connection="control",kind="full"} 4
+tls_handshake_failures_total{connection="control"} 0
+logins_total{result="granted"} 3
+logins_total{result="refused"} 1
+login_seconds_count{result="granted"} 3
+commands_total{class="noop"} 65
+command_seconds_count{class="noop"} 65
+command_seconds_bucket{class="noop",le="+Inf"} 65
+commands_total{class="password"} 4
+command_seconds_count{class="password"} 0
+commands_total{class="session"} 5
+commands_total{class="protection"} 7
+commands_total{class="parameter"} 3
+commands_total{class="unknown"} 1
+commands_total{class="information"} 1
+commands_total{class="file"} 1
+replies_total{code="3yz"} 4
+replies_total{code="5yz"} 3
+replies_total{code="2yz"} 84
+sessions 3
+open_connections 3
+accepting 1
+cores_silent 0
+"#;
+
 #[test]
 fn logins_commands_and_replies_are_counted_exactly() {
     let (server, address) = start(&[]);
@@ -143,54 +185,7 @@ fn logins_commands_and_replies_are_counted_exactly() {
     refused.ok("QUIT", 221);
     refused.expect_closed();
     let scrape = scrape_when(address, r#"commands_total{class="session"}"#, 5.0);
-    scrape.assert(&[
-        (
-            r#"connections_total{listener="explicit",result="accepted"}"#,
-            3.0,
-        ),
-        (
-            r#"connections_total{listener="implicit",result="accepted"}"#,
-            1.0,
-        ),
-        (
-            r#"connections_total{listener="explicit",result="refused"}"#,
-            0.0,
-        ),
-        (r#"greeting_seconds_count{listener="explicit"}"#, 3.0),
-        (r#"greeting_seconds_count{listener="implicit"}"#, 1.0),
-        (
-            r#"tls_handshake_seconds_count{connection="control",kind="full"}"#,
-            4.0,
-        ),
-        (r#"tls_handshake_failures_total{connection="control"}"#, 0.0),
-        (r#"logins_total{result="granted"}"#, 3.0),
-        (r#"logins_total{result="refused"}"#, 1.0),
-        (r#"login_seconds_count{result="granted"}"#, 3.0),
-        (r#"commands_total{class="noop"}"#, 65.0),
-        (r#"command_seconds_count{class="noop"}"#, 65.0),
-        (r#"command_seconds_bucket{class="noop",le="+Inf"}"#, 65.0),
-        (r#"commands_total{class="password"}"#, 4.0),
-        (r#"command_seconds_count{class="password"}"#, 0.0),
-        // USER four times, QUIT.
-        (r#"commands_total{class="session"}"#, 5.0),
-        // AUTH thrice; PBSZ and PROT twice.
-        (r#"commands_total{class="protection"}"#, 7.0),
-        (r#"commands_total{class="parameter"}"#, 3.0),
-        (r#"commands_total{class="unknown"}"#, 1.0),
-        (r#"commands_total{class="information"}"#, 1.0),
-        (r#"commands_total{class="file"}"#, 1.0),
-        (r#"replies_total{code="3yz"}"#, 4.0),
-        (r#"replies_total{code="5yz"}"#, 3.0),
-        // Greetings, AUTH, 230, PBSZ and PROT, TYPE, NOOP, PWD, QUIT.
-        (
-            r#"replies_total{code="2yz"}"#,
-            4.0 + 3.0 + 3.0 + 4.0 + 3.0 + 65.0 + 2.0,
-        ),
-        ("sessions", 3.0),
-        ("open_connections", 3.0),
-        ("accepting", 1.0),
-        ("cores_silent", 0.0),
-    ]);
+    scrape.assert_all(DIALOGUE);
     // The sum is exact, and what lies below the longest bucket is less than that.
     let noops = scrape.at(r#"ringftpd_command_seconds_sum{class="noop"}"#);
     assert!(noops > 0.0 && noops < PATIENCE.as_secs_f64(), "{noops}");
@@ -199,6 +194,36 @@ fn logins_commands_and_replies_are_counted_exactly() {
     assert!(wait_until(PATIENCE, gone));
     Scrape::take(address).assert(&[("sessions", 0.0), (r#"commands_total{class="noop"}"#, 65.0)]);
 }
+
+/// What the transfers below come to: one was long enough for a rate; a listing has no reason not to be protected by the kernel.
+const TRANSFERS: &str = r#"
+transfers_total{route="user-tls",kind="download",end="complete"} 4
+transfers_total{route="user-tls",kind="upload",end="complete"} 1
+transfers_total{route="user-tls",kind="listing",end="complete"} 1
+transfers_total{route="user-tls",kind="upload",end="connection_lost"} 1
+transfers_total{route="none",kind="download",end="not_connected"} 1
+transferred_bytes_total{route="user-tls",kind="download"} 2100224
+transferred_bytes_total{route="user-tls",kind="upload"} 3072
+transferred_bytes_total{route="user-tls",kind="listing"} LISTED
+transfer_seconds_count{route="user-tls",kind="download"} 4
+transfer_seconds_count{route="user-tls",kind="upload"} 1
+transfer_rate_bytes_per_second_count{route="user-tls",kind="download"} 1
+transfer_rate_bytes_per_second_count{route="user-tls",kind="upload"} 0
+data_connection_seconds_count{mode="passive"} 8
+data_connection_seconds_count{mode="active"} 1
+first_byte_seconds_count{kind="download"} 6
+first_byte_seconds_count{kind="upload"} 1
+first_byte_seconds_count{kind="listing"} 1
+kernel_tls_fallbacks_total{reason="off"} 6
+commands_total{class="setup"} 10
+commands_total{class="download"} 8
+commands_total{class="upload"} 2
+commands_total{class="listing"} 1
+replies_total{code="1yz"} 10
+replies_total{code="4yz"} 3
+running_transfers{kind="download"} 0
+running_transfers{kind="upload"} 0
+"#;
 
 #[test]
 fn transfers_are_counted_by_route_kind_and_end() {
@@ -236,62 +261,8 @@ fn transfers_are_counted_by_route_kind_and_end() {
 
     let last = r#"transfers_total{route="user-tls",kind="upload",end="connection_lost"}"#;
     let scrape = scrape_when(address, last, 1.0);
-    let tls =
-        |kind, end| format!(r#"transfers_total{{route="user-tls",kind="{kind}",end="{end}"}}"#);
-    let (long, short) = (LONG as f64, KIBIBYTE as f64);
-    scrape.assert(&[
-        (&tls("download", "complete"), 4.0),
-        (&tls("upload", "complete"), 1.0),
-        (&tls("listing", "complete"), 1.0),
-        (&tls("upload", "connection_lost"), 1.0),
-        (
-            r#"transfers_total{route="none",kind="download",end="not_connected"}"#,
-            1.0,
-        ),
-        (
-            r#"transferred_bytes_total{route="user-tls",kind="download"}"#,
-            long + 3.0 * short,
-        ),
-        (
-            r#"transferred_bytes_total{route="user-tls",kind="upload"}"#,
-            3.0 * short,
-        ),
-        (
-            r#"transferred_bytes_total{route="user-tls",kind="listing"}"#,
-            listed as f64,
-        ),
-        (
-            r#"transfer_seconds_count{route="user-tls",kind="download"}"#,
-            4.0,
-        ),
-        (
-            r#"transfer_seconds_count{route="user-tls",kind="upload"}"#,
-            1.0,
-        ),
-        // One was long enough.
-        (
-            r#"transfer_rate_bytes_per_second_count{route="user-tls",kind="download"}"#,
-            1.0,
-        ),
-        (
-            r#"transfer_rate_bytes_per_second_count{route="user-tls",kind="upload"}"#,
-            0.0,
-        ),
-        (r#"data_connection_seconds_count{mode="passive"}"#, 8.0),
-        (r#"data_connection_seconds_count{mode="active"}"#, 1.0),
-        (r#"first_byte_seconds_count{kind="download"}"#, 6.0),
-        (r#"first_byte_seconds_count{kind="upload"}"#, 1.0),
-        (r#"first_byte_seconds_count{kind="listing"}"#, 1.0),
-        (r#"kernel_tls_fallbacks_total{reason="off"}"#, 6.0),
-        (r#"commands_total{class="setup"}"#, 10.0),
-        (r#"commands_total{class="download"}"#, 8.0),
-        (r#"commands_total{class="upload"}"#, 2.0),
-        (r#"commands_total{class="listing"}"#, 1.0),
-        (r#"replies_total{code="1yz"}"#, 10.0),
-        (r#"replies_total{code="4yz"}"#, 3.0),
-        (r#"running_transfers{kind="download"}"#, 0.0),
-        (r#"running_transfers{kind="upload"}"#, 0.0),
-    ]);
+    let expected = TRANSFERS.replace("LISTED", &listed.to_string());
+    scrape.assert_all(&expected);
     let clear: f64 = scrape
         .0
         .iter()
