@@ -11,6 +11,7 @@
 //!       auth          accounts, password checks
 //!     tls             rustls settings, session store, the record engine
 //!   rt                the runtime seam: ring operations, timers, buffers, blocking pool
+//!   metrics           counters and latency histograms of each core, and what is made of them
 //!   sys               every unsafe line, one kernel feature a file
 //! proto               pure protocol: octets and events in, actions out; no I/O, no clock
 //! limits              every bound in one place
@@ -29,6 +30,7 @@ pub mod control;
 pub mod data;
 pub mod limits;
 pub mod logging;
+pub mod metrics;
 pub mod proto;
 pub mod rt;
 pub mod server;

@@ -124,6 +124,28 @@ pub const LISTING_ENTRIES_PER_JOB_MAX: usize = 16 * 1024;
 pub const UNIQUE_NAME_TRIES_MAX: usize = 32;
 /// Times that opening is tried again while directories above are being renamed (openat2(2)).
 pub const OPEN_TRIES_MAX: usize = 16;
+/// Significant digits of the values in histograms.
+pub const METRICS_DIGITS: u8 = 2;
+/// Longest time that a histogram tells from longer ones.
+pub const METRICS_TIME_MAX: Duration = Duration::from_secs(3600);
+/// Lowest rate that a histogram of rates tells from lower ones, in octets a second.
+pub const METRICS_RATE_OCTETS_PER_SECOND_MIN: u64 = 1024;
+/// Highest rate that a histogram of rates tells from higher ones.
+pub const METRICS_RATE_OCTETS_PER_SECOND_MAX: u64 = 128 * 1024 * 1024 * 1024;
+/// Transfers of so many octets have a rate; shorter ones measure round trips.
+pub const METRICS_RATE_OCTETS_MIN: u64 = 1024 * 1024;
+/// How often a core looks how late it is.
+pub const LOOP_DELAY_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a core's figures are waited for; then the last ones are told.
+pub const METRICS_ANSWER_TIME: Duration = Duration::from_secs(1);
+/// Shortest interval of a histogram log.
+pub const HISTOGRAM_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// Longest interval of a histogram log.
+pub const HISTOGRAM_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Connections to the metrics address at once; others wait.
+pub const METRICS_CONNECTIONS_MAX: usize = 16;
+/// From accepting a connection to the metrics address to its end.
+pub const METRICS_CONNECTION_TIME: Duration = Duration::from_secs(10);
 
 /// A certificate that expires within this time is warned of.
 pub const CERTIFICATE_EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -144,3 +166,4 @@ const _: () = assert!(
     SENDFILE_TLS_CHUNK_OCTETS / TLS_RECORD_PLAINTEXT_MAX as u64 * 4 < TLS_RECORDS_PER_KEY_MIN
 );
 const _: () = assert!(TRANSFER_CHUNK_OCTETS.is_multiple_of(TLS_RECORD_PLAINTEXT_MAX));
+const _: () = assert!(METRICS_ANSWER_TIME.as_secs() < METRICS_CONNECTION_TIME.as_secs());

@@ -3,6 +3,7 @@
 mod accounts;
 mod doctor;
 mod failure;
+mod metrics;
 mod options;
 mod privileges;
 mod prompt;
@@ -27,13 +28,14 @@ use crate::sys::{host, identity};
 pub use accounts::{AccountSource, OneTimeAccount};
 pub use doctor::{describe_download, describe_upload, doctor};
 pub use failure::{Exit, Failure, cause, explain_bind_error};
+pub use metrics::MetricsOptions;
 pub use options::{ActiveSourcePort, Command, CommandLine, Protect, Resume, ServeOptions, Switch};
 pub use privileges::Privileges;
 pub use routes::{RouteOptions, kernel_tls, log_kernel_tls};
 pub use serve::serve;
 pub use user::{UserCommand, run_user_command};
 pub use value::Listen;
-pub use welcome::{CurlTrust, print_listeners, print_welcome};
+pub use welcome::{CurlTrust, print_listeners, print_metrics, print_welcome};
 
 /// The usual port of explicit FTPS (RFC 959).
 pub const EXPLICIT_PORT: u16 = 21;
@@ -93,6 +95,12 @@ pub struct Checked {
     pub bounds: Bounds,
     /// Logs.
     pub log: LogSettings,
+    /// Where metrics are served.
+    pub metrics: Option<SocketAddr>,
+    /// The directory for histogram logs.
+    pub histogram_log: Option<PathBuf>,
+    /// The length of their intervals.
+    pub histogram_interval: Duration,
 }
 
 /// The files of a certificate.
@@ -155,6 +163,7 @@ impl Checked {
             _ => None,
         };
         let users = options.users.as_deref();
+        let histogram_log = options.metrics.histogram_log.as_deref();
         let timers = &options.timers;
         let bounds = &options.bounds;
         Ok(Self {
@@ -201,6 +210,9 @@ impl Checked {
                 sessions_per_user_max: NonZeroU32::new(bounds.sessions_per_user_max),
             },
             log,
+            metrics: options.metrics.metrics,
+            histogram_log: histogram_log.map(absolute).transpose()?,
+            histogram_interval: options.metrics.histogram_interval,
         })
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::metrics::MetricsOptions;
 use super::routes::RouteOptions;
 use super::user::UserCommand;
 use super::value::{Listen, parse_listen, parse_ports, parse_time, parse_time_above_zero};
@@ -45,9 +46,9 @@ pub enum Command {
         printed.\n\
         Started as root, the server becomes another account once it listens (--run-as).\n\
         SIGHUP reads certificate, key and users again; SIGTERM and SIGINT end the server after the \
-        running transfers, at most --grace later.\n\
+        running transfers, at most --grace later; SIGUSR1 writes counts and percentiles to the log.\n\
         Standard output says `explicit FTPS on ADDR:PORT` and `implicit FTPS on ADDR:PORT` for \
-        each listener, then `ready`.\n\
+        each listener, with --metrics `metrics on http://ADDR:PORT/metrics`, then `ready`.\n\
         Exit status: 0 ended by a signal, 2 wrong option, 66 file missing, 69 io_uring missing, \
         71 system error, 73 cannot make a file, 77 permission missing, 78 wrong contents of a file.")]
     Serve(Box<ServeOptions>),
@@ -177,6 +178,9 @@ pub struct ServeOptions {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub logs: LogOptions,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub metrics: MetricsOptions,
 }
 
 /// Options about the process itself.

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use super::{
     AccountSource, ActiveSourcePort, Checked, CurlTrust, Exit, Failure, Privileges, Protect,
-    kernel_tls, log_kernel_tls, print_listeners, print_welcome,
+    kernel_tls, log_kernel_tls, print_listeners, print_metrics, print_welcome,
 };
 use crate::admission::{Admission, Limits};
 use crate::auth::Authenticator;
 use crate::data::KernelTlsPolicy;
 use crate::proto::session::{self, Requirement};
-use crate::server::{self, Listeners};
+use crate::server::{self, Listeners, Outlets};
 use crate::sys::host;
 use crate::sys::keeper::Keeper;
 use crate::{data, limits, rt, tls, vfs};
@@ -33,6 +33,7 @@ pub fn serve(checked: &Checked) -> Result<ExitCode, Failure> {
     let source = AccountSource::new(checked, privileges.keeper())?;
     let listeners = Listeners::bind(&checked.explicit, &checked.implicit, checked.cores.len())
         .map_err(|(address, error)| Failure::bind(address, &error))?;
+    let metrics = super::metrics::bind(checked.metrics)?;
     let certificate = CertificateSource::new(checked, privileges.keeper());
     let identity = certificate.load()?;
     let tls = tls::Settings::new(&identity, resume(checked))
@@ -42,12 +43,17 @@ pub fn serve(checked: &Checked) -> Result<ExitCode, Failure> {
     privileges.check_homes(&accounts, &home)?;
     let authenticator = Authenticator::new(accounts)
         .map_err(|_| Failure::new(Exit::System, "the system gives no random numbers"))?;
+    let outlets = super::metrics::outlets(
+        metrics,
+        checked.histogram_log.as_deref(),
+        checked.histogram_interval,
+    )?;
     log_kernel_tls(&report, &policy, checked.routes, began);
     let settings = settings(checked, descriptors, &authenticator, policy);
-    welcome(checked, &listeners, &source, &identity)
+    welcome(checked, &listeners, &outlets, &source, &identity)
         .map_err(|error| Failure::new(Exit::System, format!("standard output: {error}")))?;
     let mut in_force = tls.clone();
-    server::run(&settings, &tls, listeners, || {
+    server::run(&settings, &tls, listeners, outlets, || {
         reload_accounts(&source, &home, &authenticator);
         let renewed = reload_certificate(&certificate, &in_force)?;
         in_force = renewed.clone();
@@ -201,7 +207,6 @@ fn settings(
             passive_ports: checked.passive_ports.clone(),
             active_source_standard: checked.active_source_port == ActiveSourcePort::Standard,
             kernel_tls: Arc::new(kernel_tls),
-            tally: Arc::default(),
         }),
         files: vfs::Settings::default(),
         handshake_time_max: timers.handshake,
@@ -216,6 +221,7 @@ fn settings(
 fn welcome(
     checked: &Checked,
     listeners: &Listeners,
+    outlets: &Outlets,
     source: &AccountSource,
     identity: &tls::Identity,
 ) -> std::io::Result<()> {
@@ -235,6 +241,9 @@ fn welcome(
     let (explicit, implicit) = (&listeners.explicit, &listeners.implicit);
     if source.one_time().is_some() || checked.anonymous {
         print_welcome(&mut out, explicit, implicit, source.one_time(), trust)?;
+    }
+    if let Some(listener) = &outlets.listener {
+        print_metrics(&mut out, listener.local_addr()?)?;
     }
     print_listeners(&mut out, explicit, implicit)
 }

@@ -69,6 +69,14 @@ pub fn print_listeners(
     out.flush()
 }
 
+/// Writes `metrics on http://ADDR:PORT/metrics`, for programs that wait for it.
+///
+/// # Errors
+/// The writer's.
+pub fn print_metrics(out: &mut impl Write, address: SocketAddr) -> io::Result<()> {
+    writeln!(out, "metrics on http://{address}/metrics")
+}
+
 /// curl's options for the certificate, and the URL.
 fn target(scheme: &str, address: SocketAddr, trust: CurlTrust<'_>) -> (String, String) {
     let (ip, port) = (address.ip(), address.port());

@@ -3,12 +3,14 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::{info, warn};
 
 use super::{Connection, Core, Letter};
 use crate::admission::UserPermit;
 use crate::auth::{Account, Check, CheckFailed, Permissions};
+use crate::metrics::Counted;
 use crate::proto::{
     Action, Event, FileError, FileReply, FileRequest, LoginVerdict, Secret, Transfer, TransferEnd,
     TransferKind, TransferReady,
@@ -21,6 +23,8 @@ use crate::{data, limits, vfs};
 pub(super) struct Login {
     pub(super) account: Arc<Account>,
     pub(super) root: Rc<vfs::Root>,
+    /// Counts among those that are logged in.
+    _counted: Counted,
     /// Counts as a session of the user until it is dropped.
     _permit: UserPermit,
 }
@@ -69,17 +73,18 @@ impl Connection {
     }
 
     fn perform(&mut self, action: Action) -> io::Result<()> {
-        let now = rt::now();
         match action {
             Action::Send(octets) => self.channel.queue(&octets)?,
             Action::StartTls => {
+                let now = rt::now();
+                self.marks.handshake = Some(now);
                 let deadline = now + self.core.settings.handshake_time_max;
                 self.channel
                     .start_tls(&self.core.tls.borrow(), now, deadline)?;
             }
             Action::EndTls => self
                 .channel
-                .end_tls(now + self.core.settings.close_time_max),
+                .end_tls(rt::now() + self.core.settings.close_time_max),
             Action::CheckLogin { user, password } => self.check_login(&user, &password),
             Action::Logout => self.login = None,
             Action::File(request) => self.request(request),
@@ -97,7 +102,8 @@ impl Connection {
                     self.setup = Some(data::Setup::Passive(passive));
                     address
                 });
-                self.session.handle_event(Event::PassiveReady(event), now);
+                self.session
+                    .handle_event(Event::PassiveReady(event), rt::now());
             }
             Action::SetupActive(address) => self.setup = Some(data::Setup::Active(address)),
             Action::DropSetup => {
@@ -113,18 +119,21 @@ impl Connection {
             }
             Action::AskProgress => {
                 let octets = self.running.as_ref().map_or(0, |running| running.octets());
-                self.session.handle_event(Event::Progress(octets), now);
+                self.session
+                    .handle_event(Event::Progress(octets), rt::now());
             }
             Action::Close => {
                 self.channel.close();
-                self.closing = Some(now + self.core.settings.drain_time_max);
+                self.closing = Some(rt::now() + self.core.settings.drain_time_max);
             }
         }
         Ok(())
     }
 
     fn check_login(&mut self, user: &[u8], password: &Secret) {
-        let check = self.core.authenticator.check(user, password, rt::now());
+        let now = rt::now();
+        self.marks.password = self.session.running_since().or(Some(now));
+        let check = self.core.authenticator.check(user, password, now);
         let core = Rc::clone(&self.core);
         let unavailable = Letter::LoggedIn(Err(LoginVerdict::Unavailable));
         let duty = Duty::new(&self.mailbox, unavailable);
@@ -145,7 +154,7 @@ impl Connection {
         });
     }
 
-    pub(super) fn logged_in(&mut self, login: Result<Login, LoginVerdict>) {
+    pub(super) fn logged_in(&mut self, login: Result<Login, LoginVerdict>, now: Instant) {
         let peer = self.peer.ip().to_canonical();
         let verdict = match login {
             Ok(login) => {
@@ -153,7 +162,7 @@ impl Connection {
                 let tls = self.channel.summary().map(|summary| summary.to_string());
                 info!(%peer, user, tls = tls.as_deref().unwrap_or("-"), "login");
                 if let Some(control) = self.channel.control_tls() {
-                    control.logged_in(user, peer, rt::now());
+                    control.logged_in(user, peer, now);
                 }
                 self.login = Some(login);
                 LoginVerdict::Granted
@@ -164,8 +173,8 @@ impl Connection {
                 verdict
             }
         };
-        self.session
-            .handle_event(Event::LoginChecked(verdict), rt::now());
+        self.password_judged(verdict, now);
+        self.session.handle_event(Event::LoginChecked(verdict), now);
     }
 
     /// A request on files. The session asks only when somebody is logged in.
@@ -193,6 +202,7 @@ impl Connection {
         let duty = Duty::new(&self.mailbox, Letter::Opened(Err(FileError::Local)));
         let opening = transfer.clone();
         self.transfer = Some(transfer);
+        self.marks.transfer = self.session.running_since();
         rt::spawn(async move {
             let result = match root {
                 Some(root) => open(&root, opening).await,
@@ -254,6 +264,8 @@ impl Connection {
             peer: self.peer,
             settings: Arc::clone(&self.core.settings.data),
             handle: Rc::clone(&handle),
+            asked: self.marks.transfer.take().unwrap_or_else(rt::now),
+            metrics: Rc::clone(&self.core.metrics),
         };
         self.running = Some(handle);
         let failed = data::Outcome::new(TransferEnd::File(FileError::Local));
@@ -267,7 +279,7 @@ impl Connection {
 
 impl Core {
     /// Lets a user in whose password was right.
-    async fn admit(&self, account: Arc<Account>) -> Result<Login, LoginVerdict> {
+    async fn admit(self: Rc<Self>, account: Arc<Account>) -> Result<Login, LoginVerdict> {
         let permit = self
             .admission
             .enter_user(&account.name)
@@ -276,6 +288,7 @@ impl Core {
         Ok(Login {
             account,
             root,
+            _counted: self.metrics.session(),
             _permit: permit,
         })
     }

@@ -7,6 +7,7 @@
 
 mod actions;
 mod channel;
+mod marks;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use tracing::{debug, info};
 
 use crate::admission::Admission;
 use crate::auth::{Authenticator, Permissions};
+use crate::metrics::Recorder;
 use crate::proto::session::{self, ChannelKind, Session};
 use crate::proto::{Event, FileError, LoginVerdict, Transfer, TransferReady};
 use crate::rt::{self, Alarm, Mailbox, Readiness, Socket};
@@ -29,6 +31,7 @@ use crate::{data, tls, vfs};
 
 use actions::Login;
 use channel::{Change, Channel};
+use marks::Marks;
 
 /// What the operator sets for control connections.
 #[derive(Debug, Clone)]
@@ -57,6 +60,8 @@ pub struct Core {
     pub authenticator: Arc<Authenticator>,
     /// Who may be in, shared by all cores.
     pub admission: Arc<Admission>,
+    /// What this core has done.
+    pub metrics: Rc<Recorder>,
     roots: RefCell<HashMap<(PathBuf, Permissions), Weak<vfs::Root>>>,
     connections: RefCell<HashMap<u64, Rc<Mailbox<Letter>>>>,
     next_connection: Cell<u64>,
@@ -79,12 +84,14 @@ impl Core {
         tls: tls::Settings,
         authenticator: Arc<Authenticator>,
         admission: Arc<Admission>,
+        metrics: Rc<Recorder>,
     ) -> Rc<Self> {
         Rc::new(Self {
             settings,
             tls: RefCell::new(tls),
             authenticator,
             admission,
+            metrics,
             roots: RefCell::default(),
             connections: RefCell::default(),
             next_connection: Cell::new(0),
@@ -141,10 +148,18 @@ struct Connection {
     closing: Option<Instant>,
     readable: Option<Readiness>,
     writable: Option<Readiness>,
+    marks: Marks,
 }
 
-/// Serves one control connection until it is closed.
-pub async fn serve(core: Rc<Core>, socket: Socket, peer: SocketAddr, kind: ChannelKind) {
+/// Serves one control connection, accepted at that time, until it is closed.
+pub async fn serve(
+    core: Rc<Core>,
+    socket: Socket,
+    peer: SocketAddr,
+    kind: ChannelKind,
+    accepted: Instant,
+) {
+    core.taken(kind);
     let Ok(local) = socket.local_address() else {
         return;
     };
@@ -176,6 +191,10 @@ pub async fn serve(core: Rc<Core>, socket: Socket, peer: SocketAddr, kind: Chann
         closing: None,
         readable: None,
         writable: None,
+        marks: Marks {
+            accepted: Some(accepted),
+            ..Marks::default()
+        },
         core,
     };
     if connection.core.draining.get() {
@@ -187,6 +206,7 @@ pub async fn serve(core: Rc<Core>, socket: Socket, peer: SocketAddr, kind: Chann
         // A fatal alert may be queued.
         let _ = connection.channel.flush();
     }
+    connection.handshake_given_up();
     connection.end().await;
     debug!(%peer, "control connection closed");
 }
@@ -198,6 +218,7 @@ impl Connection {
             let acted = self.act();
             // Whatever went wrong, what is queued (an alert, a last reply) should leave.
             self.channel.flush()?;
+            self.observe();
             let more = acted?;
             if self.closing.is_some() && !self.channel.has_outgoing() {
                 return Ok(());
@@ -252,20 +273,21 @@ impl Connection {
     }
 
     fn receive(&mut self) -> io::Result<()> {
+        // What opening the records takes is the command's time.
+        let now = rt::now();
         let mut plain = Vec::new();
         let change = self.channel.receive(&mut plain);
-        self.absorb(change, &plain)
+        self.absorb(change, &plain, now)
     }
 
     /// Octets held back while the layer changed.
-    fn receive_held(&mut self) -> io::Result<()> {
+    fn receive_held(&mut self, now: Instant) -> io::Result<()> {
         let mut plain = Vec::new();
         let change = self.channel.receive_held(&mut plain);
-        self.absorb(change, &plain)
+        self.absorb(change, &plain, now)
     }
 
-    fn absorb(&mut self, change: io::Result<Change>, plain: &[u8]) -> io::Result<()> {
-        let now = rt::now();
+    fn absorb(&mut self, change: io::Result<Change>, plain: &[u8], now: Instant) -> io::Result<()> {
         let change = match change {
             Ok(change) => change,
             Err(error) => {
@@ -275,6 +297,7 @@ impl Connection {
         };
         if change == Change::Up {
             if let Some(summary) = self.channel.summary() {
+                self.handshake_ended(summary.resumed);
                 debug!(peer = %self.peer, %summary, "control connection protected");
             }
             self.session.handle_event(Event::TlsUp, now);
@@ -288,7 +311,7 @@ impl Connection {
                 // The session says whether a handshake or clear text is next; then what came
                 // behind close_notify can be taken as that.
                 self.act()?;
-                return self.receive_held();
+                return self.receive_held(now);
             }
             Change::Closed => self.session.handle_closed(),
             Change::None | Change::Up => {}
@@ -300,7 +323,7 @@ impl Connection {
         let now = rt::now();
         match letter {
             Letter::Event(event) => self.session.handle_event(event, now),
-            Letter::LoggedIn(login) => self.logged_in(login),
+            Letter::LoggedIn(login) => self.logged_in(login, now),
             Letter::Opened(result) => {
                 let event = result.map(|(opened, ready)| {
                     self.opened = Some(opened);

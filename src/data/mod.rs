@@ -13,6 +13,7 @@ mod detached;
 mod direct;
 mod end;
 pub mod kernel;
+mod measure;
 mod prepare;
 mod receive;
 pub mod route;
@@ -20,7 +21,6 @@ mod secure;
 mod send;
 mod sink;
 mod take_over;
-mod tally;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -33,6 +33,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::limits;
+use crate::metrics::Recorder;
 use crate::proto::TransferEnd;
 use crate::rt::{self, Residency, Socket};
 use crate::tls::{self, Parties, Party};
@@ -40,15 +41,16 @@ use crate::vfs;
 
 pub use connect::Listener;
 pub use kernel::KernelTlsPolicy;
+pub use measure::names;
 pub use prepare::Passive;
 pub use secure::Security;
-pub use tally::Tally;
 
 use detached::Detached;
 use direct::Rest;
+use measure::Watch;
 use prepare::Early;
 use route::{Choice, Protected, Route, Subject};
-use secure::Secured;
+use secure::{Begun, Secured};
 use take_over::TakeOver;
 
 /// What the operator sets for data connections.
@@ -75,8 +77,6 @@ pub struct Settings {
     pub active_source_standard: bool,
     /// When the kernel protects data connections, and how files go to sockets.
     pub kernel_tls: Arc<KernelTlsPolicy>,
-    /// Counts transfers.
-    pub tally: Arc<Tally>,
 }
 
 /// Where the data connection comes from.
@@ -136,12 +136,18 @@ pub struct Job {
     pub settings: Arc<Settings>,
     /// Shared with the control connection.
     pub handle: Rc<Handle>,
+    /// When the transfer command came.
+    pub asked: Instant,
+    /// The core's books.
+    pub metrics: Rc<Recorder>,
 }
 
 /// What the control connection and its running transfer share.
 #[derive(Debug, Default)]
 pub struct Handle {
     octets: Cell<u64>,
+    /// When the first octet had moved.
+    first: Cell<Option<Instant>>,
     aborted: Cell<bool>,
     socket: RefCell<Option<Socket>>,
     /// The transfer command has come.
@@ -168,7 +174,15 @@ impl Handle {
     }
 
     fn add(&self, octets: u64) {
+        self.moves();
         self.octets.set(self.octets.get() + octets);
+    }
+
+    /// Octets move: of those that are added later, some have left.
+    fn moves(&self) {
+        if self.first.get().is_none() {
+            self.first.set(Some(rt::now()));
+        }
     }
 
     /// From here on this is the socket to shut down.
@@ -222,10 +236,10 @@ impl Outcome {
 pub async fn run(job: Job) -> Outcome {
     let began = rt::now();
     let handle = Rc::clone(&job.handle);
-    let tally = Arc::clone(&job.settings.tally);
+    let mut watch = Watch::new(&job, began);
     let sends = !matches!(job.opened, Opened::Upload(_));
     let mut outcome = Outcome::new(TransferEnd::Complete);
-    let result = transfer(job, &mut outcome).await;
+    let result = transfer(job, &mut outcome, &mut watch).await;
     // An abort shuts the socket down under the transfer: whatever error that gave, it was ABOR.
     outcome.end = match (handle.check(), result) {
         (Err(aborted), Err(_)) => aborted,
@@ -233,7 +247,8 @@ pub async fn run(job: Job) -> Outcome {
         (_, Ok(())) => TransferEnd::Complete,
     };
     outcome.octets = handle.octets();
-    outcome.time = elapsed(began);
+    let ended = rt::now();
+    outcome.time = ended.saturating_duration_since(began);
     let socket = handle.socket.borrow_mut().take();
     // Nobody wants the rest any more, or reads it: the kernel would keep megabytes of it for minutes.
     if sends
@@ -242,7 +257,7 @@ pub async fn run(job: Job) -> Outcome {
     {
         socket.reset_on_close();
     }
-    tally.count(&outcome);
+    watch.ended(&outcome, handle.first.get(), ended);
     outcome
 }
 
@@ -250,7 +265,7 @@ fn elapsed(since: Instant) -> Duration {
     rt::now().saturating_duration_since(since)
 }
 
-async fn transfer(job: Job, outcome: &mut Outcome) -> Result<(), TransferEnd> {
+async fn transfer(job: Job, outcome: &mut Outcome, watch: &mut Watch) -> Result<(), TransferEnd> {
     let Job {
         setup,
         opened,
@@ -260,6 +275,7 @@ async fn transfer(job: Job, outcome: &mut Outcome) -> Result<(), TransferEnd> {
         peer,
         settings,
         handle,
+        ..
     } = job;
     let link = Link { settings, handle };
     let (opened, upload_undo) = match opened {
@@ -271,10 +287,14 @@ async fn transfer(job: Job, outcome: &mut Outcome) -> Result<(), TransferEnd> {
     };
     let result = async {
         let Early { socket, begun } = connect::connect(setup, local, peer, &link).await?;
+        watch.connected();
         let records = match (security, begun) {
             (Some(security), begun) => {
+                let before = begun.as_ref().map_or(Duration::ZERO, Begun::took);
                 let secured = secure::handshake(&socket, begun, security, &link).await?;
-                outcome.tls = Some(secured.summary());
+                let summary = secured.summary();
+                watch.secured(summary.resumed, before);
+                outcome.tls = Some(summary);
                 Records::Rustls(Box::new(secured))
             }
             // PROT C after a handshake that the client began under PROT P.

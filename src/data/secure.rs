@@ -3,6 +3,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tracing::{debug, info};
 
@@ -45,9 +46,15 @@ pub(super) struct Begun {
     secured: Secured,
     settings: tls::Settings,
     control: Rc<ControlTls>,
+    took: Duration,
 }
 
 impl Begun {
+    /// How long its beginning took.
+    pub(super) fn took(&self) -> Duration {
+        self.took
+    }
+
     fn new(security: Security) -> Result<Self, TransferEnd> {
         let Security {
             settings,
@@ -67,6 +74,7 @@ impl Begun {
             secured,
             settings,
             control,
+            took: Duration::ZERO,
         })
     }
 }
@@ -76,6 +84,7 @@ impl Begun {
 /// # Errors
 /// [`TransferEnd::TlsFailed`]: it is none, or the client has gone.
 pub(super) async fn begin(socket: &Socket, security: Security) -> Result<Begun, TransferEnd> {
+    let began = rt::now();
     let mut begun = Begun::new(security)?;
     let answered = async {
         receive_some(socket, &mut begun.secured.incoming).await?;
@@ -84,6 +93,7 @@ pub(super) async fn begin(socket: &Socket, security: Security) -> Result<Begun, 
     answered.await.map_err(refused)?;
     // It may wait long for its command: nothing is kept for it.
     begun.secured.incoming.shrink_to_fit();
+    begun.took = super::elapsed(began);
     Ok(begun)
 }
 
@@ -103,6 +113,7 @@ pub(super) async fn handshake(
         mut secured,
         settings,
         control,
+        ..
     } = match begun {
         Some(begun) => begun,
         None => Begun::new(security)?,

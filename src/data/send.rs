@@ -300,7 +300,10 @@ async fn send(
     if !kernel {
         link.handle.check()?;
         match socket.send_now(span.octets()) {
-            Ok(count) => span.start += count,
+            Ok(count) => {
+                link.handle.moves();
+                span.start += count;
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(lost(error)),
         }
@@ -310,7 +313,10 @@ async fn send(
         let (result, (_, back)) = link.unstalled(socket, socket.send(span)).await?;
         span = back;
         match result {
-            Ok(count) => span.start += count as usize,
+            Ok(count) => {
+                link.handle.moves();
+                span.start += count as usize;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
                 if let Records::Detached(detached) = records {

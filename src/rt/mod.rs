@@ -27,7 +27,7 @@ pub use file::{File, Pipe};
 pub use mailbox::{Duty, Mailbox};
 
 pub use crate::sys::ktls::Received;
-pub use crate::sys::ring::{Buffered, READABLE, SharedFd, Span, WRITABLE};
+pub use crate::sys::ring::{Buffered, READABLE, SharedFd, Span, WRITABLE, pause};
 pub use crate::sys::sendfile::Residency;
 pub use crate::sys::socket::{Glance, SendBuffer};
 pub use tokio_uring::spawn;

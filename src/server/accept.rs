@@ -1,9 +1,10 @@
 //! Accepting control connections on one core.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
@@ -26,9 +27,10 @@ pub(super) async fn run(core: Rc<Core>, listener: Socket, kind: ChannelKind) {
         if listener.readable().await.is_err() {
             rt::sleep(EXHAUSTED_PAUSE).await;
         }
+        let now = rt::now();
         for _ in 0..limits::ACCEPTS_PER_TURN {
             match socket::accept(&listener) {
-                Ok((fd, peer)) => admit(&core, Socket::new(fd), peer, kind),
+                Ok((fd, peer)) => admit(&core, Socket::new(fd), peer, kind, now),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // The listener was shut down: the server drains.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
@@ -36,7 +38,9 @@ pub(super) async fn run(core: Rc<Core>, listener: Socket, kind: ChannelKind) {
                     // Out of descriptors or memory: a waiting client is turned away, so that it
                     // does not wait for ever, and the loop pauses instead of spinning.
                     warn!(%error, "connections refused: raise the limit of open files (LimitNOFILE=)");
-                    reserve.shed(&listener);
+                    if reserve.shed(&listener) {
+                        core.turned_away(kind);
+                    }
                     rt::sleep(EXHAUSTED_PAUSE).await;
                     break;
                 }
@@ -45,9 +49,10 @@ pub(super) async fn run(core: Rc<Core>, listener: Socket, kind: ChannelKind) {
     }
 }
 
-fn admit(core: &Rc<Core>, socket: Socket, peer: std::net::SocketAddr, kind: ChannelKind) {
+fn admit(core: &Rc<Core>, socket: Socket, peer: SocketAddr, kind: ChannelKind, now: Instant) {
     let Some(permit) = core.admission.enter(peer.ip()) else {
         debug!(%peer, "connection over the limit");
+        core.turned_away(kind);
         if kind == ChannelKind::Explicit {
             let _ = socket.send_now(REFUSAL);
         }
@@ -55,7 +60,7 @@ fn admit(core: &Rc<Core>, socket: Socket, peer: std::net::SocketAddr, kind: Chan
     };
     let core = Rc::clone(core);
     rt::spawn(async move {
-        control::serve(core, socket, peer, kind).await;
+        control::serve(core, socket, peer, kind, now).await;
         drop(permit);
     });
 }
@@ -68,10 +73,11 @@ impl Reserve {
         Self(socket::spare().ok())
     }
 
-    /// Accepts one connection with the spare descriptor and closes it.
-    fn shed(&mut self, listener: &Socket) {
+    /// Accepts one connection with the spare descriptor and closes it; tells whether there was one.
+    fn shed(&mut self, listener: &Socket) -> bool {
         self.0 = None;
-        drop(socket::accept(listener));
+        let shed = socket::accept(listener).is_ok();
         self.0 = socket::spare().ok();
+        shed
     }
 }

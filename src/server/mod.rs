@@ -1,6 +1,8 @@
 //! One pinned thread and one ring for each core; signals, drain and reload on the main thread.
 
 mod accept;
+mod http;
+mod monitor;
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,15 +13,20 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use crate::admission::Admission;
 use crate::auth::Authenticator;
+use crate::metrics::{Books, Catalogue, Recorder};
 use crate::proto::session::{self, ChannelKind};
 use crate::rt::{self, Socket};
 use crate::sys::{host, socket};
 use crate::{control, data, tls, vfs};
+
+pub use monitor::Outlets;
+
+use monitor::Monitor;
 
 /// Connections that may wait to be accepted on one listener (the kernel caps it at
 /// net.core.somaxconn).
@@ -123,10 +130,12 @@ enum Command {
     Force,
     /// New certificates.
     Reload(tls::Settings),
+    /// Hand over what was recorded, and go on in these books.
+    Report(Books, oneshot::Sender<Books>),
 }
 
-/// Serves until SIGTERM or SIGINT; SIGHUP calls `reload` for new TLS settings, SIGUSR1 writes the
-/// counts of transfers to the log, as the end does.
+/// Serves until SIGTERM or SIGINT; SIGHUP calls `reload` for new TLS settings, SIGUSR1 writes
+/// counts and percentiles to the log, as the end does.
 ///
 /// # Errors
 /// A ring, a thread or a signal handler could not be set up.
@@ -134,35 +143,53 @@ pub fn run(
     settings: &Settings,
     tls: &tls::Settings,
     listeners: Listeners,
+    outlets: Outlets,
     reload: impl FnMut() -> Option<tls::Settings>,
 ) -> io::Result<()> {
+    let catalogue = Arc::new(Catalogue::new(&data::names()));
     let mut commands = Vec::new();
     let mut threads = Vec::new();
     for (cpu, listeners) in settings.cores.iter().copied().zip(listeners.cores) {
         let (sender, receiver) = mpsc::unbounded_channel();
         commands.push(sender);
         let (settings, tls) = (settings.clone(), tls.clone());
+        let catalogue = Arc::clone(&catalogue);
         let name = format!("core-{cpu}");
         threads.push(thread::Builder::new().name(name).spawn(move || {
             if let Err(error) = host::pin_thread(cpu) {
                 warn!(cpu, %error, "thread not pinned: the scheduler places it");
             }
-            rt::run(RING_ENTRIES, serve_core(settings, tls, listeners, receiver))
+            let recorder = Recorder::new(&catalogue);
+            let core = serve_core(settings, tls, listeners, receiver, Rc::clone(&recorder));
+            rt::run(RING_ENTRIES, core)?;
+            Ok(recorder.exchange(Books::new(&catalogue), 0))
         })?);
     }
     let watching = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let tally = &settings.data.tally;
-    watching.block_on(watch_signals(&commands, &threads, tally, reload))?;
+    let (log, interval) = outlets.interval_log.unzip();
+    let monitor = Arc::new(Monitor::new(&catalogue, &settings.cores, &commands, log));
+    watching.block_on(async {
+        monitor::start(&monitor, outlets.listener, interval)?;
+        watch_signals(&commands, &threads, &monitor, reload).await
+    })?;
     drop(commands);
     let mut result = Ok(());
+    let mut last = Vec::new();
     for thread in threads {
-        match thread.join() {
-            Ok(ended) => result = result.and(ended),
-            Err(_) => result = Err(io::Error::other("a core's thread panicked")),
+        let ended: io::Result<Books> = thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("a core's thread panicked")));
+        match ended {
+            Ok(books) => last.push(Some(books)),
+            Err(error) => {
+                last.push(None);
+                result = result.and(Err(error));
+            }
         }
     }
+    watching.block_on(monitor.finish(last));
     result
 }
 
@@ -170,7 +197,7 @@ pub fn run(
 async fn watch_signals<T>(
     commands: &[mpsc::UnboundedSender<Command>],
     threads: &[thread::JoinHandle<T>],
-    tally: &data::Tally,
+    monitor: &Monitor,
     mut reload: impl FnMut() -> Option<tls::Settings>,
 ) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -197,12 +224,11 @@ async fn watch_signals<T>(
                 continue;
             }
             _ = report.recv() => {
-                tally.log();
+                monitor.log().await;
                 continue;
             }
             () = tokio::time::sleep(DRAIN_INTERVAL), if draining => {
                 if threads.iter().all(thread::JoinHandle::is_finished) {
-                    tally.log();
                     return Ok(());
                 }
                 continue;
@@ -210,6 +236,7 @@ async fn watch_signals<T>(
             () = tokio::time::sleep(Duration::from_secs(1)), if !draining => {
                 if threads.iter().any(thread::JoinHandle::is_finished) {
                     error!("a core has ended by itself: stopping");
+                    monitor.drain();
                     draining = true;
                     tell(|| Command::Force);
                 }
@@ -221,6 +248,7 @@ async fn watch_signals<T>(
             tell(|| Command::Force);
         } else {
             info!("stopping: no new connections, running transfers may finish");
+            monitor.drain();
             draining = true;
             tell(|| Command::Drain);
         }
@@ -233,6 +261,7 @@ async fn serve_core(
     tls: tls::Settings,
     listeners: Vec<(OwnedFd, ChannelKind)>,
     mut commands: mpsc::UnboundedReceiver<Command>,
+    recorder: Rc<Recorder>,
 ) {
     let control = control::Settings {
         session: settings.session,
@@ -242,7 +271,14 @@ async fn serve_core(
         close_time_max: settings.close_time_max,
         drain_time_max: settings.drain_time_max,
     };
-    let core = control::Core::new(control, tls, settings.authenticator, settings.admission);
+    let core = control::Core::new(
+        control,
+        tls,
+        settings.authenticator,
+        settings.admission,
+        recorder,
+    );
+    rt::spawn(monitor::watch_delay(Rc::clone(&core)));
     let mut sockets = Vec::new();
     for (fd, kind) in listeners {
         let listener = Socket::new(fd);
@@ -253,6 +289,7 @@ async fn serve_core(
     loop {
         match commands.recv().await {
             Some(Command::Reload(tls)) => *core.tls.borrow_mut() = tls,
+            Some(Command::Report(books, reply)) => report(&core, books, reply),
             Some(Command::Drain) => break,
             Some(Command::Force) | None => {
                 force = true;
@@ -268,23 +305,41 @@ async fn serve_core(
         tokio::select! {
             () = drained(&core) => {}
             () = rt::sleep(settings.grace) => core.shut_down(true),
-            _ = forced(&mut commands) => core.shut_down(true),
+            _ = forced(&core, &mut commands) => core.shut_down(true),
         }
     }
     tokio::select! {
         () = drained(&core) => {}
+        // Nothing more to force, but the figures are told to the end.
+        () = attend(&core, &mut commands) => {}
         () = rt::sleep(FORCED_END_TIME_MAX) => {
             warn!(connections = core.connections(), "connections cut off");
         }
     }
 }
 
-async fn forced(commands: &mut mpsc::UnboundedReceiver<Command>) {
-    while let Some(command) = commands.recv().await {
-        if matches!(command, Command::Force) {
-            return;
+/// Answers reports, and never returns.
+async fn attend(core: &control::Core, commands: &mut mpsc::UnboundedReceiver<Command>) {
+    while forced(core, commands).await {}
+    std::future::pending().await
+}
+
+/// Waits for the command to end now; false when there is nobody left to give it.
+async fn forced(core: &control::Core, commands: &mut mpsc::UnboundedReceiver<Command>) -> bool {
+    loop {
+        match commands.recv().await {
+            Some(Command::Force) => return true,
+            Some(Command::Report(books, reply)) => report(core, books, reply),
+            Some(Command::Drain | Command::Reload(_)) => {}
+            None => return false,
         }
     }
+}
+
+fn report(core: &control::Core, books: Books, reply: oneshot::Sender<Books>) {
+    let filled = core.metrics.exchange(books, core.connections());
+    // When nobody waits any more the main thread has ended: nobody will ask again.
+    let _ = reply.send(filled);
 }
 
 async fn drained(core: &control::Core) {

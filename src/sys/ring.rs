@@ -15,6 +15,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::ktls::Outgoing;
 use io_uring::{cqueue, opcode, squeue, types};
@@ -184,6 +185,15 @@ pub fn sync(fd: &SharedFd) -> InFlight<SharedFd> {
         Rc::clone(fd),
         opcode::Fsync::new(types::Fd(fd.as_raw_fd())).build(),
     )
+}
+
+/// Waits for so long, exactly: the kernel's timers are not rounded to milliseconds.
+pub async fn pause(time: Duration) {
+    // Boxed: the kernel reads it through a pointer that must not move with the future.
+    let time = Box::new(types::Timespec::from(time));
+    let pointer = std::ptr::from_ref::<types::Timespec>(&time);
+    // It ends with an error that says that the time is over.
+    let _ = submit(time, opcode::Timeout::new(pointer).build()).await;
 }
 
 /// Opens `path` below `directory` (openat2(2)). `resolve` are the kernel's RESOLVE_ flags.

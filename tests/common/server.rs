@@ -133,6 +133,8 @@ pub struct Server {
     pub pid: u32,
     pub explicit: SocketAddr,
     pub implicit: SocketAddr,
+    /// Where it tells its metrics, with `--metrics 0`.
+    pub metrics: Option<SocketAddr>,
     /// Its passive ports, first and last.
     pub passive_ports: (u16, u16),
     /// Its state and public directories live here.
@@ -175,7 +177,7 @@ impl Server {
         let cleaner = clean_up_afterwards(&pid.to_string(), &directory);
         let log = gather(child.stderr.take().unwrap());
         let lines = BufReader::new(child.stdout.take().unwrap());
-        let Some((explicit, implicit)) = addresses(lines) else {
+        let Some((explicit, implicit, metrics)) = addresses(lines) else {
             let _ = child.kill();
             let status = child.wait();
             std::thread::sleep(Duration::from_millis(100));
@@ -188,6 +190,7 @@ impl Server {
             pid,
             explicit,
             implicit,
+            metrics,
             passive_ports,
             directory,
             log,
@@ -323,7 +326,9 @@ fn command(options: &[&str], directory: &Path, passive_ports: (u16, u16)) -> Com
 }
 
 /// Reads the lines that say where the server listens; keeps reading what follows.
-fn addresses(mut lines: impl BufRead + Send + 'static) -> Option<(SocketAddr, SocketAddr)> {
+fn addresses(
+    mut lines: impl BufRead + Send + 'static,
+) -> Option<(SocketAddr, SocketAddr, Option<SocketAddr>)> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let mut line = String::new();
@@ -335,6 +340,7 @@ fn addresses(mut lines: impl BufRead + Send + 'static) -> Option<(SocketAddr, So
     });
     let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
     let (mut explicit, mut implicit) = (nowhere, nowhere);
+    let mut metrics = None;
     let start = Instant::now();
     loop {
         let line = receiver
@@ -344,8 +350,10 @@ fn addresses(mut lines: impl BufRead + Send + 'static) -> Option<(SocketAddr, So
             explicit = address.parse().ok()?;
         } else if let Some(address) = line.strip_prefix("implicit FTPS on ") {
             implicit = address.parse().ok()?;
+        } else if let Some(url) = line.strip_prefix("metrics on http://") {
+            metrics = url.strip_suffix("/metrics")?.parse().ok();
         } else if line == "ready" {
-            return Some((explicit, implicit));
+            return Some((explicit, implicit, metrics));
         }
     }
 }

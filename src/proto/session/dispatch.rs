@@ -14,6 +14,7 @@ impl Session {
         match line {
             Line::Command(octets) => self.run_command(octets),
             Line::Overlong => {
+                self.ledger.take_up(None, self.now);
                 self.lines_overlong += 1;
                 if self.lines_overlong >= limits::COMMAND_LINES_OVERLONG_MAX {
                     self.depart("Too many lines too long.");
@@ -31,7 +32,9 @@ impl Session {
         if !self.is_logged_in() && command::is_foreign(name) {
             return self.close();
         }
-        let Some(row) = command::find(name) else {
+        let row = command::find(name);
+        self.ledger.take_up(row.map(|row| row.verb), self.now);
+        let Some(row) = row else {
             self.parameters.rename_from = None;
             return self.reply(Code::NotRecognised, "Command not recognised.");
         };

@@ -16,6 +16,7 @@ mod channel;
 mod dispatch;
 mod files;
 mod information;
+mod ledger;
 mod login;
 mod output;
 mod parameters;
@@ -29,10 +30,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use ledger::Answered;
 pub use settings::{ChannelKind, Requirement, Settings};
 
 use self::channel::{AfterTls, Channel};
 use self::files::FilePurpose;
+use self::ledger::Ledger;
 use self::login::Login;
 use self::parameters::Parameters;
 use self::transfers::{Opening, Running};
@@ -119,6 +122,7 @@ pub struct Session {
     failures: u32,
     passwords_rejected: u32,
     lines_overlong: u32,
+    ledger: Ledger,
     started: Instant,
     active: Instant,
     now: Instant,
@@ -156,6 +160,7 @@ impl Session {
             failures: 0,
             passwords_rejected: 0,
             lines_overlong: 0,
+            ledger: Ledger::default(),
             started: now,
             active: now,
             now,

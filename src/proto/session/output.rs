@@ -37,6 +37,7 @@ impl Session {
                 return self.depart("Too many failed commands.");
             }
         }
+        self.ledger.replied(code);
         self.send(|out| reply::append_line(out, code, text));
     }
 
@@ -48,6 +49,7 @@ impl Session {
         inner: impl IntoIterator<Item = &'a [u8]>,
         last: &str,
     ) {
+        self.ledger.replied(code);
         self.send(|out| reply::append_lines(out, code, first, inner, last));
     }
 
@@ -61,6 +63,7 @@ impl Session {
 
     /// 421 in place of whatever reply is due, and the end.
     pub(super) fn depart(&mut self, text: &str) {
+        self.ledger.replied(Code::ServiceClosing);
         self.send(|out| reply::append_line(out, Code::ServiceClosing, text.as_bytes()));
         self.close();
     }

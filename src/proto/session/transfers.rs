@@ -282,6 +282,7 @@ impl Session {
         if asks && !running.asked {
             running.asked = true;
             self.splitter.next_line();
+            self.ledger.take_up(Some(Verb::Stat), self.now);
             self.actions.push_back(Action::AskProgress);
         }
     }
