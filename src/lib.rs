@@ -10,6 +10,7 @@
 //!       vfs           files below a confined root
 //!       auth          accounts, password checks
 //!     tls             rustls settings, session store, the record engine
+//! load                the load generator: FTP clients, on rt and proto
 //!   rt                the runtime seam: ring operations, timers, buffers, blocking pool
 //!   metrics           counters and latency histograms of each core, and what is made of them
 //!   sys               every unsafe line, one kernel feature a file
@@ -29,6 +30,7 @@ pub mod config;
 pub mod control;
 pub mod data;
 pub mod limits;
+pub mod load;
 pub mod logging;
 pub mod metrics;
 pub mod proto;

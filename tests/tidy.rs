@@ -19,6 +19,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("tls", &["sys"]),
     ("rt", &["sys"]),
     ("vfs", &["proto", "rt", "sys"]),
+    ("load", &["proto", "rt", "sys", "tls"]),
     ("data", &["metrics", "proto", "rt", "sys", "tls", "vfs"]),
     (
         "control",

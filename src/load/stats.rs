@@ -94,7 +94,9 @@ impl Stats {
             return;
         };
         if slot.is_none() {
-            *slot = Histogram::new_with_bounds(1, 3_600_000_000_000, 3).ok().map(Box::new);
+            *slot = Histogram::new_with_bounds(1, 3_600_000_000_000, 3)
+                .ok()
+                .map(Box::new);
         }
         if let Some(histogram) = slot {
             histogram.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));

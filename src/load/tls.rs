@@ -32,11 +32,11 @@ const MESSAGE_HEADER_OCTETS: usize = 4;
 
 /// What a client insists on.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wishes {
+pub(super) struct Wishes {
     /// Only this version.
-    pub version: Option<Version>,
+    pub(super) version: Option<Version>,
     /// Only this cipher.
-    pub cipher: Option<crate::tls::Cipher>,
+    pub(super) cipher: Option<crate::tls::Cipher>,
 }
 
 /// A configuration that all sessions share, but for the store of their TLS sessions.
@@ -48,8 +48,12 @@ pub(super) fn config(ca: Option<&Path>, wishes: Wishes) -> io::Result<ClientConf
     provider.cipher_suites.retain(|suite| {
         let protection = Protection::of(suite.version().version, suite.suite());
         protection.is_some_and(|protection| {
-            wishes.version.is_none_or(|version| version == protection.version)
-                && wishes.cipher.is_none_or(|cipher| cipher == protection.cipher)
+            wishes
+                .version
+                .is_none_or(|version| version == protection.version)
+                && wishes
+                    .cipher
+                    .is_none_or(|cipher| cipher == protection.cipher)
         })
     });
     let versions: &[&SupportedProtocolVersion] = match wishes.version {
@@ -61,16 +65,24 @@ pub(super) fn config(ca: Option<&Path>, wishes: Wishes) -> io::Result<ClientConf
         .with_protocol_versions(versions)
         .map_err(io::Error::other)?;
     let mut config = match ca {
-        Some(path) => builder.with_root_certificates(roots(path)?).with_no_client_auth(),
+        Some(path) => builder
+            .with_root_certificates(roots(path)?)
+            .with_no_client_auth(),
         None => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(aws_lc_rs::default_provider())))
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(
+                aws_lc_rs::default_provider(),
+            )))
             .with_no_client_auth(),
     };
     config.enable_secret_extraction = true;
     Ok(config)
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a file of the command line, before the ring"
+)]
 fn roots(path: &Path) -> io::Result<RootCertStore> {
     let pem = fs::read(path)?;
     let mut roots = RootCertStore::empty();
@@ -275,7 +287,9 @@ impl Records {
 
     /// Appends the records of the octets.
     pub(super) fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Trouble> {
-        self.append(out, plain.len(), |sealer, free| sealer.seal_data(plain, free))
+        self.append(out, plain.len(), |sealer, free| {
+            sealer.seal_data(plain, free)
+        })
     }
 
     /// Appends close_notify.

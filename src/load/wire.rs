@@ -19,8 +19,6 @@ use crate::tls::record::complete_len;
 const BULK_OCTETS: usize = 512 * 1024;
 /// More than a whole record.
 const SMALL_OCTETS: usize = 20 * 1024;
-/// Octets of plaintext that a record has room for, and what may pad it.
-pub(super) const PLAIN_OCTETS: usize = SMALL_OCTETS;
 
 thread_local! {
     /// Buffers of data connections that have ended.
@@ -75,10 +73,7 @@ impl Wire {
         Ok(wire)
     }
 
-    async fn wait(
-        &self,
-        readiness: impl Future<Output = io::Result<()>>,
-    ) -> Result<(), Trouble> {
+    async fn wait(&self, readiness: impl Future<Output = io::Result<()>>) -> Result<(), Trouble> {
         match rt::within(self.patience, &self.socket, readiness).await {
             Ok(ready) => Ok(ready?),
             Err(rt::TimedOut) => Err(Trouble::Timeout),
@@ -124,7 +119,7 @@ impl Wire {
         self.records.as_ref().map(Records::suite)
     }
 
-    /// The next octets, in `plain`, which is [`PLAIN_OCTETS`] long at least.
+    /// The next octets, in `plain`, which has room for a whole record.
     pub(super) async fn receive(&mut self, plain: &mut [u8]) -> Result<Came, Trouble> {
         loop {
             let held = self.buffer.get(self.start..self.end).unwrap_or_default();
@@ -157,6 +152,31 @@ impl Wire {
                     Some(_) => Err(Trouble::Closed),
                 };
             }
+        }
+    }
+
+    /// As [`Self::receive`], with a buffer that exists only once something is there; none at the end.
+    pub(super) async fn receive_some(&mut self) -> Result<Option<Vec<u8>>, Trouble> {
+        loop {
+            let held = self.buffer.get(self.start..self.end).unwrap_or_default();
+            let ready = match self.records {
+                Some(_) => complete_len(held).is_some(),
+                None => !held.is_empty(),
+            };
+            if !ready {
+                if self.fill().await? == 0 {
+                    return Ok(None);
+                }
+                continue;
+            }
+            let mut plain = vec![0; held.len()];
+            return match self.receive(&mut plain).await? {
+                Came::End => Ok(None),
+                Came::Octets(count) => {
+                    plain.truncate(count);
+                    Ok(Some(plain))
+                }
+            };
         }
     }
 

@@ -25,10 +25,7 @@ impl RecordOpener {
     ///
     /// # Errors
     /// They are for no cipher that is known here.
-    pub fn new(
-        version: Version,
-        secrets: (u64, ConnectionTrafficSecrets),
-    ) -> Result<Self, BadKey> {
+    pub fn new(version: Version, secrets: (u64, ConnectionTrafficSecrets)) -> Result<Self, BadKey> {
         RecordKey::new(version, secrets).map(Self)
     }
 

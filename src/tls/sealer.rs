@@ -19,10 +19,7 @@ impl RecordSealer {
     ///
     /// # Errors
     /// They are for no cipher that is known here.
-    pub fn new(
-        version: Version,
-        secrets: (u64, ConnectionTrafficSecrets),
-    ) -> Result<Self, BadKey> {
+    pub fn new(version: Version, secrets: (u64, ConnectionTrafficSecrets)) -> Result<Self, BadKey> {
         RecordKey::new(version, secrets).map(Self)
     }
 
