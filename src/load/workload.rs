@@ -228,7 +228,9 @@ async fn put(session: &mut Session, path: &str, octets: u64, delete: bool) -> Re
 fn names_in(directory: &str, listing: &[u8]) -> Vec<String> {
     let listing = String::from_utf8_lossy(listing);
     let prefix = directory.trim_end_matches('/');
-    let named = listing.lines().filter(|line| !line.is_empty());
+    // Some servers name the directory itself and the one above.
+    let dots = |line: &str| matches!(line.rsplit('/').next(), Some("" | "." | ".."));
+    let named = listing.lines().filter(|line| !dots(line));
     let full = |line: &str| match line.rsplit_once('/') {
         Some((_, name)) => format!("{prefix}/{name}"),
         None => format!("{prefix}/{line}"),
@@ -244,7 +246,7 @@ mod tests {
     fn names_get_their_directory_once() {
         let expected = ["d/a", "d/b c"];
         assert_eq!(names_in("d", b"a\r\nb c\r\n"), expected);
-        assert_eq!(names_in("d/", b"d/a\r\n/d/b c\r\n"), expected);
+        assert_eq!(names_in("d/", b"d/a\r\n/d/b c\r\nd/.\r\n..\r\n"), expected);
         assert_eq!(names_in("d", b""), Vec::<String>::new());
     }
 }

@@ -4,14 +4,16 @@
 //! which octets rustls has looked at, and nothing behind a close_notify is ever touched.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustls::kernel::KernelConnection;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, ReadTraffic, WriteTraffic,
 };
-use rustls::{CipherSuite, ExtractedSecrets, HandshakeKind, ProtocolVersion};
+use rustls::{CipherSuite, ExtractedSecrets, HandshakeKind, ProtocolVersion, ServerConfig};
 
+use super::hello::prefers_chacha20;
 use super::protection::Protection;
 use super::record::complete_len;
 use super::sessions::{Scope, SessionKey};
@@ -58,6 +60,8 @@ enum Sending {
 /// of the next call's input, unchanged.
 pub struct Engine {
     connection: UnbufferedServerConnection,
+    /// Until the first record has come: for a client that is to choose the cipher.
+    of_client: Option<Arc<ServerConfig>>,
     control: Rc<ControlTls>,
     role: Role,
     sending: Sending,
@@ -89,6 +93,7 @@ impl Engine {
     ) -> Result<Self, rustls::Error> {
         Ok(Self {
             connection: UnbufferedServerConnection::new(settings.config(role))?,
+            of_client: Some(settings.config_of_client(role)),
             control: Rc::clone(control),
             role,
             sending: Sending::Open,
@@ -242,6 +247,11 @@ impl Engine {
             let next = incoming.get(end..).unwrap_or_default();
             match complete_len(next) {
                 Some(len) if !self.peer_closed => {
+                    if let Some(config) = self.of_client.take()
+                        && prefers_chacha20(next)
+                    {
+                        self.connection = UnbufferedServerConnection::new(config)?;
+                    }
                     silent = self.is_established();
                     end += len;
                 }

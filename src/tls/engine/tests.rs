@@ -272,14 +272,14 @@ fn nothing_behind_close_notify_is_touched() {
 
 /// Protects a record of TLS 1.3 by hand, to send what no client library would.
 fn protect(secrets: &ConnectionTrafficSecrets, sequence: u64, inner: &[u8]) -> Vec<u8> {
-    let ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else {
+    let ConnectionTrafficSecrets::Aes128Gcm { key, iv } = secrets else {
         panic!("another cipher suite");
     };
     let mut nonce = <[u8; 12]>::try_from(iv.as_ref()).unwrap();
     for (octet, counter) in nonce[4..].iter_mut().zip(sequence.to_be_bytes()) {
         *octet ^= counter;
     }
-    let key = aead::UnboundKey::new(&aead::AES_256_GCM, key.as_ref()).unwrap();
+    let key = aead::UnboundKey::new(&aead::AES_128_GCM, key.as_ref()).unwrap();
     let header = [23, 3, 3, 0, inner.len() as u8 + 16];
     let mut body = inner.to_vec();
     aead::LessSafeKey::new(key)
