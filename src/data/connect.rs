@@ -113,6 +113,8 @@ pub(super) async fn accept(listener: &Listener, peer: IpAddr) -> Result<Socket, 
         TransferEnd::NotConnected
     };
     loop {
+        // The client is told the port only now.
+        listener.socket.readable().await.map_err(failed)?;
         match socket::accept(&listener.socket) {
             // SECURITY: a stranger who finds the port neither gets the data nor ends the wait of
             // the right client (RFC 2577 §4).
@@ -120,9 +122,7 @@ pub(super) async fn accept(listener: &Listener, peer: IpAddr) -> Result<Socket, 
                 return Ok(Socket::new(fd));
             }
             Ok((_, from)) => debug!(%from, "data connection from a stranger closed"),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                listener.socket.readable().await.map_err(failed)?;
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(failed(error)),
         }
     }
