@@ -59,6 +59,19 @@ pub(super) struct Traits {
     pub(super) records_max: u64,
 }
 
+impl Traits {
+    /// Where this process seals.
+    pub(super) fn of_process(protection: Protection) -> Self {
+        Self {
+            rekey: true,
+            records_max: match protection.has_record_limit() {
+                true => limits::TLS_RECORDS_PER_KEY_MAX,
+                false => u64::MAX,
+            },
+        }
+    }
+}
+
 /// One version and cipher.
 #[derive(Debug)]
 struct Suite {

@@ -5,6 +5,7 @@ use std::io;
 use tracing::debug;
 
 use super::detached::{Detached, failed};
+use super::kernel::Traits;
 use super::route::Fallback;
 use super::secure::Secured;
 use super::{Link, lost};
@@ -70,7 +71,10 @@ pub(super) async fn take_over(
         return declined(secured, Fallback::Late);
     }
     let policy = &link.settings.kernel_tls;
-    let traits = policy.traits(protection);
+    let traits = match parties.seals {
+        Party::Kernel => policy.traits(protection),
+        Party::Process => Traits::of_process(protection),
+    };
     let Secured {
         engine,
         early,
