@@ -178,7 +178,7 @@ pub(super) async fn run(
             Records::None => span,
         };
         if last {
-            let buffer = send(socket, outgoing, records, true, link).await?;
+            let buffer = send(socket, outgoing, records, link).await?;
             recycle(&source, sealed, buffer);
             link.handle.add(octets);
             return Ok(());
@@ -190,8 +190,7 @@ pub(super) async fn run(
             rt::yield_to_ring().await;
         }
         // The next chunk is read while this one is sent.
-        let (sent, next) =
-            tokio::join!(send(socket, outgoing, records, false, link), source.next());
+        let (sent, next) = tokio::join!(send(socket, outgoing, records, link), source.next());
         recycle(&source, sealed, sent?);
         link.handle.add(octets);
         chunk = next?;
@@ -291,7 +290,6 @@ async fn send(
     socket: &Socket,
     mut span: Span,
     records: &Records,
-    last: bool,
     link: &Link,
 ) -> Result<Vec<u8>, TransferEnd> {
     let kernel = match records {
@@ -301,12 +299,7 @@ async fn send(
     // What fits at once needs no turn of the loop.
     if !kernel {
         link.handle.check()?;
-        // FIN goes with the last octets.
-        let now = match last {
-            true => socket.send_more_now(span.octets()),
-            false => socket.send_now(span.octets()),
-        };
-        match now {
+        match socket.send_now(span.octets()) {
             Ok(count) => {
                 link.handle.moves();
                 span.start += count;
