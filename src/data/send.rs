@@ -147,8 +147,8 @@ pub(super) async fn run(
         Opened::Listing(listing) => Source::Listing(Box::new(listing)),
         Opened::Upload(_) => return Err(TransferEnd::File(FileError::Local)),
     };
-    // Not in the same breath as the end of the handshake: curl 7.88 with --parallel overlooks octets that it finds
-    // together with the ticket and the end.
+    // Not in the same breath as the end of the handshake: curl 7.88 with --parallel now and then overlooks octets
+    // that it finds together with the ticket and the end.
     rt::yield_to_ring().await;
     let mut chunk = source.next().await?;
     let mut until_look = limits::CHUNKS_PER_LOOK;
@@ -181,7 +181,7 @@ pub(super) async fn run(
             Records::None => span,
         };
         if last {
-            let buffer = send(socket, outgoing, records, link).await?;
+            let buffer = send(socket, outgoing, records, true, link).await?;
             recycle(&source, sealed, buffer);
             link.handle.add(octets);
             return Ok(());
@@ -193,7 +193,8 @@ pub(super) async fn run(
             rt::yield_to_ring().await;
         }
         // The next chunk is read while this one is sent.
-        let (sent, next) = tokio::join!(send(socket, outgoing, records, link), source.next());
+        let (sent, next) =
+            tokio::join!(send(socket, outgoing, records, false, link), source.next());
         recycle(&source, sealed, sent?);
         link.handle.add(octets);
         chunk = next?;
@@ -293,14 +294,16 @@ async fn send(
     socket: &Socket,
     mut span: Span,
     records: &Records,
+    last: bool,
     link: &Link,
 ) -> Result<Vec<u8>, TransferEnd> {
     let kernel = match records {
         Records::Detached(detached) => !detached.seals(),
         Records::Rustls(_) | Records::None => false,
     };
-    // What fits at once needs no turn of the loop.
-    if !kernel {
+    // What fits at once needs no turn of the loop. The last octets take one all the same, so that FIN does not
+    // come in the same breath: see `run`.
+    if !kernel && !last {
         link.handle.check()?;
         match socket.send_now(span.octets()) {
             Ok(count) => {

@@ -418,11 +418,22 @@ fn curl_downloads_many_files_in_parallel() {
     for port in BOTH_PORTS {
         for tls in VERSIONS {
             let local = tempfile::tempdir().unwrap();
-            let mut get = curl(&site, port);
-            version(&mut get, tls);
-            get.args(["--parallel", "--parallel-max", "20", "--remote-name-all"]);
-            get.current_dir(local.path());
-            succeeds(get.arg(site.url(port, "many/f[1-60]")));
+            // Now and then curl 7.88 overlooks the octets of a tiny file when it finds the end of the connection
+            // together with them ("transfer closed with 1 bytes remaining to read", status 18).
+            for attempt in 1.. {
+                let mut get = curl(&site, port);
+                version(&mut get, tls);
+                get.args(["--parallel", "--parallel-max", "20", "--remote-name-all"]);
+                get.current_dir(local.path());
+                get.arg(site.url(port, "many/f[1-60]"));
+                let output = get.output().unwrap();
+                if attempt < 20 && output.status.code() == Some(18) {
+                    continue;
+                }
+                let talk = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{talk}");
+                break;
+            }
             for number in 1..=60 {
                 let file = fs::read(local.path().join(format!("f{number}"))).unwrap();
                 assert_eq!(file, format!("{number}").as_bytes());
