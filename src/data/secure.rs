@@ -84,11 +84,12 @@ impl Begun {
 /// # Errors
 /// [`TransferEnd::TlsFailed`]: it is none, or the client has gone.
 pub(super) async fn begin(socket: &Socket, security: Security) -> Result<Begun, TransferEnd> {
+    let role = security.role;
     let began = rt::now();
     let mut begun = Begun::new(security)?;
     let answered = async {
         receive_some(socket, &mut begun.secured.incoming).await?;
-        answer(socket, &mut begun.secured).await
+        answer(socket, &mut begun.secured, role).await
     };
     answered.await.map_err(refused)?;
     // It may wait long for its command: nothing is kept for it.
@@ -119,7 +120,7 @@ pub(super) async fn handshake(
         None => Begun::new(security)?,
     };
     secured.engine.set_role(role);
-    let exchanged = exchange(socket, &mut secured);
+    let exchanged = exchange(socket, &mut secured, role);
     match rt::within(link.settings.handshake_time_max, socket, exchanged).await {
         Ok(exchanged) => exchanged.map_err(refused)?,
         Err(rt::TimedOut) => return Err(TransferEnd::TlsFailed),
@@ -139,16 +140,16 @@ fn refused(error: io::Error) -> TransferEnd {
     TransferEnd::TlsFailed
 }
 
-async fn exchange(socket: &Socket, secured: &mut Secured) -> io::Result<()> {
+async fn exchange(socket: &Socket, secured: &mut Secured, role: Role) -> io::Result<()> {
     // A client may close its side of an empty upload in the same breath.
-    while answer(socket, secured).await? == Progress::Handshaking {
+    while answer(socket, secured, role).await? == Progress::Handshaking {
         receive_some(socket, &mut secured.incoming).await?;
     }
     Ok(())
 }
 
 /// Processes what has come and sends what is to be said to it.
-async fn answer(socket: &Socket, secured: &mut Secured) -> io::Result<Progress> {
+async fn answer(socket: &Socket, secured: &mut Secured, role: Role) -> io::Result<Progress> {
     let Secured {
         engine,
         incoming,
@@ -156,16 +157,24 @@ async fn answer(socket: &Socket, secured: &mut Secured) -> io::Result<Progress> 
     } = secured;
     let mut outgoing = Vec::new();
     let progress = engine.process(incoming, early, &mut outgoing);
-    send_all(socket, &mut outgoing).await?;
-    socket.acknowledge_at_once();
+    // A ticket goes with the first octets of a download.
+    let more = matches!(progress, Ok(Progress::Established)) && role != Role::Upload;
+    send_all(socket, &mut outgoing, more).await?;
+    if !more {
+        socket.acknowledge_at_once();
+    }
     progress.map_err(io::Error::other)
 }
 
 /// Sends small messages; waits where the socket's buffer is full.
-async fn send_all(socket: &Socket, outgoing: &mut Vec<u8>) -> io::Result<()> {
+async fn send_all(socket: &Socket, outgoing: &mut Vec<u8>, more: bool) -> io::Result<()> {
     let mut sent = 0;
     while let Some(rest) = outgoing.get(sent..).filter(|rest| !rest.is_empty()) {
-        match socket.send_now(rest) {
+        let now = match more {
+            true => socket.send_more_now(rest),
+            false => socket.send_now(rest),
+        };
+        match now {
             Ok(count) => sent += count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.writable().await?,
             Err(error) => return Err(error),

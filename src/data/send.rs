@@ -147,9 +147,6 @@ pub(super) async fn run(
         Opened::Listing(listing) => Source::Listing(Box::new(listing)),
         Opened::Upload(_) => return Err(TransferEnd::File(FileError::Local)),
     };
-    // Not in the same breath as the end of the handshake: curl 7.88 with --parallel now and then overlooks octets
-    // that it finds together with the ticket and the end.
-    rt::yield_to_ring().await;
     let mut chunk = source.next().await?;
     let mut until_look = limits::CHUNKS_PER_LOOK;
     let mut since_turn = 0;
@@ -301,11 +298,15 @@ async fn send(
         Records::Detached(detached) => !detached.seals(),
         Records::Rustls(_) | Records::None => false,
     };
-    // What fits at once needs no turn of the loop. The last octets take one all the same, so that FIN does not
-    // come in the same breath: see `run`.
-    if !kernel && !last {
+    // What fits at once needs no turn of the loop.
+    if !kernel {
         link.handle.check()?;
-        match socket.send_now(span.octets()) {
+        // FIN goes with the last octets.
+        let now = match last {
+            true => socket.send_more_now(span.octets()),
+            false => socket.send_now(span.octets()),
+        };
+        match now {
             Ok(count) => {
                 link.handle.moves();
                 span.start += count;

@@ -302,6 +302,14 @@ impl Socket {
         socket::send_now(self, octets)
     }
 
+    /// As [`Self::send_now`], where more follows at once, be it only FIN: segments are filled.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing fits.
+    pub fn send_more_now(&self, octets: &[u8]) -> io::Result<usize> {
+        socket::send_more_now(self, octets)
+    }
+
     /// Acknowledges what comes next at once: for handshakes.
     pub fn acknowledge_at_once(&self) {
         socket::acknowledge_at_once(self);

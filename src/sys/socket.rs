@@ -32,8 +32,22 @@ pub fn receive_now(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 /// # Errors
 /// `WouldBlock` when it takes nothing, else the kernel's error.
 pub fn send_now(fd: impl AsFd, octets: &[u8]) -> io::Result<usize> {
+    send(fd, octets, SendFlags::empty())
+}
+
+/// As [`send_now`], where more follows at once, be it only FIN: what does not fill a segment waits for that,
+/// 200 ms at most.
+///
+/// # Errors
+/// As [`send_now`].
+pub fn send_more_now(fd: impl AsFd, octets: &[u8]) -> io::Result<usize> {
+    send(fd, octets, SendFlags::MORE)
+}
+
+fn send(fd: impl AsFd, octets: &[u8], flags: SendFlags) -> io::Result<usize> {
+    let flags = flags | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     loop {
-        match rustix::net::send(&fd, octets, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+        match rustix::net::send(&fd, octets, flags) {
             Ok(count) => return Ok(count),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
