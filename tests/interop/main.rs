@@ -14,6 +14,7 @@ mod common;
 mod support;
 
 mod curl;
+mod curl_parallel;
 mod java;
 mod lftp;
 mod node;
