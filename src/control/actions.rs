@@ -79,8 +79,7 @@ impl Connection {
                 let now = rt::now();
                 self.marks.handshake = Some(now);
                 let deadline = now + self.core.settings.handshake_time_max;
-                self.channel
-                    .start_tls(&self.core.tls.borrow(), now, deadline)?;
+                self.channel.start_tls(&self.core.tls.borrow(), deadline)?;
             }
             Action::EndTls => self
                 .channel

@@ -58,12 +58,15 @@ pub(super) struct Channel {
     control_tls: Option<Rc<ControlTls>>,
     /// When the handshake, or the wait for close_notify, is given up.
     deadline: Option<Instant>,
+    opened: Instant,
 }
 
 impl Channel {
-    pub(super) fn new(socket: Socket) -> Self {
+    /// The channel of a connection that was accepted at that time.
+    pub(super) fn new(socket: Socket, opened: Instant) -> Self {
         Self {
             socket,
+            opened,
             layer: Layer::Clear,
             incoming: Vec::new(),
             outgoing: Vec::new(),
@@ -120,10 +123,9 @@ impl Channel {
     pub(super) fn start_tls(
         &mut self,
         settings: &tls::Settings,
-        now: Instant,
         deadline: Instant,
     ) -> io::Result<()> {
-        let control = ControlTls::new(settings, now);
+        let control = ControlTls::new(settings, self.opened);
         let engine = Engine::new(settings, Role::Control, &control).map_err(io::Error::other)?;
         self.layer = Layer::Handshake(Box::new(engine));
         self.control_tls = Some(control);
@@ -273,7 +275,7 @@ mod tests {
         socket2::SockRef::from(&ours)
             .set_send_buffer_size(4096)
             .unwrap();
-        let mut channel = Channel::new(Socket::new(ours.into()));
+        let mut channel = Channel::new(Socket::new(ours.into()), crate::rt::now());
         let mut read = [0; 1024];
         for _ in 0..10_000 {
             channel.queue(&[b'x'; 1024]).unwrap();

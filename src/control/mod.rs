@@ -177,7 +177,7 @@ pub async fn serve(
         rt::now(),
     );
     let mut connection = Connection {
-        channel: Channel::new(socket),
+        channel: Channel::new(socket, accepted),
         session,
         mailbox,
         local,

@@ -6,6 +6,8 @@
 //! of each such call, and restores what was there before: tasks that interleave on a core, and
 //! cores, do not see each other.
 
+mod login;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
@@ -19,6 +21,7 @@ use zeroize::Zeroizing;
 
 use super::{Role, Settings};
 use crate::limits;
+use login::Login;
 
 /// TLS 1.2 session identifiers and rustls' TLS 1.3 tickets of stored sessions are 32 random octets.
 pub(super) type SessionKey = [u8; 32];
@@ -106,20 +109,10 @@ pub(super) struct Client {
     store: Arc<SessionStore>,
     /// The sessions in the store, the least recently used first.
     kept: Mutex<Vec<Kept>>,
-    /// The first login on one of its control connections.
-    login: OnceLock<Login>,
+    /// The logins on its control connections, as one.
+    login: Mutex<Option<Login>>,
     /// The client that this one turned out to be.
     same_as: OnceLock<Arc<Self>>,
-}
-
-/// Who logged in, from where and when.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Login {
-    user: Box<str>,
-    address: IpAddr,
-    /// When the handshake of the control connection began.
-    began: Instant,
-    at: Instant,
 }
 
 /// Held while two clients become one, so that no two of them become each other.
@@ -137,7 +130,7 @@ impl Client {
         Arc::new(Self {
             store: Arc::clone(store),
             kept: Mutex::default(),
-            login: OnceLock::new(),
+            login: Mutex::default(),
             same_as: OnceLock::new(),
         })
     }
@@ -156,8 +149,24 @@ impl Client {
         let _merging = MERGING.lock().unwrap_or_else(PoisonError::into_inner);
         let (ours, theirs) = (self.identity(), other.identity());
         if !Arc::ptr_eq(&ours, &theirs) {
+            if let Some(login) = ours.login().clone() {
+                theirs.note(&login);
+            }
             // Never set before, because `ours` is the end of its chain.
             let _ = ours.same_as.set(theirs);
+        }
+    }
+
+    fn login(&self) -> MutexGuard<'_, Option<Login>> {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a login to those that there were; one of another user does not count.
+    fn note(&self, login: &Login) {
+        let mut noted = self.login();
+        match &mut *noted {
+            None => *noted = Some(login.clone()),
+            Some(noted) => noted.widen(login),
         }
     }
 
@@ -215,8 +224,8 @@ impl Drop for Client {
 /// of the same client are left.
 pub struct ControlTls {
     client: RefCell<Arc<Client>>,
-    /// When its handshake began.
-    began: Instant,
+    /// When the connection was opened.
+    opened: Instant,
     login: OnceCell<Login>,
     resumed: Cell<bool>,
     /// A session was issued after the last handshake of a data connection had begun.
@@ -224,11 +233,11 @@ pub struct ControlTls {
 }
 
 impl ControlTls {
-    /// A control connection without sessions.
-    pub fn new(settings: &Settings, now: Instant) -> Rc<Self> {
+    /// A control connection without sessions, which was opened at that time.
+    pub fn new(settings: &Settings, opened: Instant) -> Rc<Self> {
         Rc::new(Self {
             client: RefCell::new(Client::new(settings.store())),
-            began: now,
+            opened,
             login: OnceCell::new(),
             resumed: Cell::new(false),
             issued: Cell::new(false),
@@ -240,29 +249,32 @@ impl ControlTls {
         let login = Login {
             user: user.into(),
             address,
-            began: self.began,
+            opened: self.opened,
             at: now,
         };
-        let _ = self.client.borrow().login.set(login.clone());
+        self.client.borrow().identity().note(&login);
         let _ = self.login.set(login);
     }
 
-    /// Could this be the same client as that one, whose session a data connection offers?
+    /// Could this be the same client as that one, whose session a data connection offers? None while that
+    /// one has not logged in, and nobody can tell.
     ///
     /// Programs that open many control connections at once (parallel curl) cannot offer on one the
     /// session of another, for there is none yet; afterwards they share their sessions. So the same
-    /// user at the same address counts as one client if each handshake began before the other
-    /// connection had logged in, by when a client has read its tickets. Resuming must still prove
-    /// the possession.
+    /// user at the same address counts as one client if each connection was opened before the other
+    /// had logged in, by when a client has read its tickets. A busy server is late with the handshake, so
+    /// that does not tell when the client began. What has turned out to be one client counts as
+    /// one. Resuming must still prove the possession.
     ///
     /// SECURITY: whoever gains by this could log in himself with the rights it would give him.
-    fn may_be(&self, other: &Client) -> bool {
-        let (Some(ours), Some(theirs)) = (self.login.get(), other.login.get()) else {
-            return false;
+    fn may_be(&self, other: &Arc<Client>) -> Option<bool> {
+        let Some(login) = self.login.get() else {
+            return Some(false);
         };
-        (&ours.user, ours.address) == (&theirs.user, theirs.address)
-            && ours.began <= theirs.at
-            && theirs.began <= ours.at
+        let theirs = other.identity().login().clone()?;
+        let ours = self.client.borrow().identity().login().clone();
+        let overlap = ours.is_some_and(|ours| ours.overlaps(&theirs));
+        Some(overlap && login.is_of(&theirs))
     }
 
     /// Has a data connection of this control connection resumed?
@@ -398,11 +410,15 @@ impl SessionStore {
             }
             let own = current.control.client.borrow().identity();
             if !Arc::ptr_eq(&client.identity(), &own) {
-                if !current.control.may_be(&client) {
-                    current.foreign = true;
-                    return None;
+                match current.control.may_be(&client) {
+                    Some(true) => current.offered = Some(Arc::clone(&client)),
+                    Some(false) => {
+                        current.foreign = true;
+                        return None;
+                    }
+                    // As if it had offered nothing, which gives nobody a right.
+                    None => return None,
                 }
-                current.offered = Some(Arc::clone(&client));
             }
             client.refresh(&key);
             current.rooted = rooted;

@@ -9,7 +9,7 @@ use crate::support::{
 };
 
 /// curl with an account and the server's certificate as its only trust anchor; errors are printed, progress is not.
-pub(crate) fn curl(site: &Site, port: Port) -> Command {
+fn curl(site: &Site, port: Port) -> Command {
     let mut command = curl_without_demand(site);
     if port == Port::Explicit {
         command.arg("--ssl-reqd");
@@ -33,11 +33,11 @@ fn curl_without_demand(site: &Site) -> Command {
     command
 }
 
-pub(crate) fn site() -> Option<Site> {
+fn site() -> Option<Site> {
     installed("curl", "curl").then(Site::start)
 }
 
-pub(crate) const VERSIONS: [[&str; 2]; 2] = [
+const VERSIONS: [[&str; 2]; 2] = [
     ["--tlsv1.2", "--tls-max=1.2"],
     ["--tlsv1.3", "--tls-max=1.3"],
 ];
@@ -57,7 +57,7 @@ fn protects_active_connections() -> bool {
     protects
 }
 
-pub(crate) fn version(command: &mut Command, version: [&str; 2]) {
+fn version(command: &mut Command, version: [&str; 2]) {
     // `--tls-max` takes its value as a word of its own.
     command.arg(version[0]).args(version[1].split('='));
 }
@@ -404,6 +404,29 @@ fn curl_moves_many_files_over_one_control_connection() {
                 1,
                 "one login for all files:\n{talk}"
             );
+        }
+    }
+}
+
+/// Twenty control connections begin at once, and share their TLS sessions afterwards.
+#[test]
+fn curl_downloads_many_files_in_parallel() {
+    let Some(site) = site() else { return };
+    for number in 1..=60 {
+        site.write(&format!("many/f{number}"), format!("{number}").as_bytes());
+    }
+    for port in BOTH_PORTS {
+        for tls in VERSIONS {
+            let local = tempfile::tempdir().unwrap();
+            let mut get = curl(&site, port);
+            version(&mut get, tls);
+            get.args(["--parallel", "--parallel-max", "20", "--remote-name-all"]);
+            get.current_dir(local.path());
+            succeeds(get.arg(site.url(port, "many/f[1-60]")));
+            for number in 1..=60 {
+                let file = fs::read(local.path().join(format!("f{number}"))).unwrap();
+                assert_eq!(file, format!("{number}").as_bytes());
+            }
         }
     }
 }

@@ -14,7 +14,6 @@ mod common;
 mod support;
 
 mod curl;
-mod curl_parallel;
 mod java;
 mod lftp;
 mod node;

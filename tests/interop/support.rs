@@ -251,16 +251,6 @@ impl Site {
         fs::read(self.served(name)).unwrap()
     }
 
-    /// How the server's transfers have ended so far.
-    pub(crate) fn ends_of_transfers(&self) -> Vec<String> {
-        let log = self.server.log();
-        let log = String::from_utf8_lossy(&log);
-        let transfers = log.lines().filter(|line| line.contains(" transfer "));
-        let ends = transfers.filter_map(|line| line.split(" end=").nth(1));
-        ends.map(|end| end.split(' ').next().unwrap().to_owned())
-            .collect()
-    }
-
     /// Tells one of the programs beside this file where to connect.
     pub(crate) fn environment<'a>(&self, command: &'a mut Command, port: Port) -> &'a mut Command {
         command

@@ -46,6 +46,20 @@ impl Client {
     fn check(&self, policy: Resume, pair: &Pair) -> Result<(), NotResumed> {
         check_resumption(policy, &self.control, &pair.engine)
     }
+
+    /// What becomes of a data connection of this one that offers a session of the other: refused,
+    /// or accepted, resumed or not.
+    fn offer_of(&self, other: &Self) -> Result<bool, NotResumed> {
+        let own = Self {
+            settings: self.settings.clone(),
+            control: Rc::clone(&self.control),
+            sessions: Arc::clone(&other.sessions),
+            version: self.version,
+        };
+        let pair = own.open(Role::Download);
+        own.check(Resume::Prefer, &pair)
+            .map(|()| pair.engine.resumed())
+    }
 }
 
 #[test]
@@ -203,26 +217,76 @@ fn control_connections_begun_at_once_turn_out_to_be_one_client() {
         let late = Client::connect(&settings, Offer::Newest, version);
         late.control.logged_in("ann", here, now());
         let [first, second, third, other] = clients;
-        let verdict = |client: &Client, sessions: &Client| {
-            let own = Client {
-                settings: client.settings.clone(),
-                control: Rc::clone(&client.control),
-                sessions: Arc::clone(&sessions.sessions),
-                version,
-            };
-            let pair = own.open(Role::Download);
-            own.check(Resume::Prefer, &pair)
-                .map(|()| pair.engine.resumed())
-        };
         for (client, sessions) in [(&first, &second), (&third, &first), (&second, &third)] {
-            assert_eq!(verdict(client, sessions), Ok(true));
+            assert_eq!(client.offer_of(sessions), Ok(true));
         }
         // Another user, and one whose handshake could have offered the session.
-        assert_eq!(verdict(&other, &first), Err(NotResumed::Foreign));
-        assert_eq!(verdict(&late, &second), Err(NotResumed::Foreign));
-        assert_eq!(verdict(&third, &late), Err(NotResumed::Foreign));
+        assert_eq!(other.offer_of(&first), Err(NotResumed::Foreign));
+        assert_eq!(late.offer_of(&second), Err(NotResumed::Foreign));
+        assert_eq!(third.offer_of(&late), Err(NotResumed::Foreign));
         drop((first, second, third, other, late));
         assert!(settings.store().is_empty());
+    }
+}
+
+#[test]
+fn a_late_handshake_of_a_connection_opened_early_is_no_stranger() {
+    let here: IpAddr = [127, 0, 0, 1].into();
+    for version in VERSIONS {
+        let settings = settings(Resume::Prefer);
+        let first = Client::connect(&settings, Offer::Newest, version);
+        let opened = now();
+        first.control.logged_in("ann", here, now());
+        // The server comes to the handshake of this one only now.
+        let late = Client {
+            settings: settings.clone(),
+            control: ControlTls::new(&settings, opened),
+            sessions: Sessions::new(Offer::Newest),
+            version,
+        };
+        late.open(Role::Control);
+        late.control.logged_in("ann", here, now());
+        assert_eq!(late.offer_of(&first), Ok(true));
+    }
+}
+
+#[test]
+fn what_became_one_client_counts_as_one() {
+    let here: IpAddr = [127, 0, 0, 1].into();
+    for version in VERSIONS {
+        let settings = settings(Resume::Prefer);
+        let connect = || Client::connect(&settings, Offer::Oldest, version);
+        let (first, second) = (connect(), connect());
+        first.control.logged_in("ann", here, now());
+        let third = connect();
+        second.control.logged_in("ann", here, now());
+        third.control.logged_in("ann", here, now());
+        let stranger = connect();
+        stranger.control.logged_in("ann", here, now());
+        // Opened after the first had logged in, and nothing joins them.
+        assert_eq!(third.offer_of(&first), Err(NotResumed::Foreign));
+        assert_eq!(second.offer_of(&first), Ok(true));
+        assert_eq!(third.offer_of(&first), Ok(true));
+        assert_eq!(stranger.offer_of(&first), Err(NotResumed::Foreign));
+    }
+}
+
+/// Nobody can tell yet whose it is, so it counts for nothing: neither against the client nor for it.
+#[test]
+fn the_session_of_a_connection_without_login_is_none() {
+    let here: IpAddr = [127, 0, 0, 1].into();
+    for version in VERSIONS {
+        let settings = settings(Resume::Prefer);
+        let connect = || Client::connect(&settings, Offer::Newest, version);
+        let other = connect();
+        let fresh = connect();
+        fresh.control.logged_in("ann", here, now());
+        assert_eq!(fresh.offer_of(&other), Ok(false));
+        // A client that has resumed must go on with it.
+        let (own, other) = (connect(), connect());
+        own.control.logged_in("ann", here, now());
+        assert_eq!(own.offer_of(&own), Ok(true));
+        assert_eq!(own.offer_of(&other), Err(NotResumed::Full));
     }
 }
 
