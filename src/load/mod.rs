@@ -153,8 +153,12 @@ impl Shared {
 
     fn fail(&self, trouble: Trouble) {
         self.common.failures.fetch_add(1, Ordering::Relaxed);
-        let refusal = self.common.refusal.lock();
-        let example = refusal.ok().and_then(|refusal| refusal.clone());
+        // What the server said last explains a refusal only.
+        let example = match trouble {
+            Trouble::Reply(_) => self.common.refusal.lock().ok(),
+            _ => None,
+        };
+        let example = example.and_then(|refusal| refusal.clone());
         self.stats
             .borrow_mut()
             .fail(trouble, || example.unwrap_or_default());

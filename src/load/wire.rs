@@ -197,6 +197,25 @@ impl Wire {
 
     /// Receives more behind what is held; 0 is the end.
     async fn fill(&mut self) -> Result<usize, Trouble> {
+        loop {
+            self.make_room();
+            let room = self.buffer.get_mut(self.end..).unwrap_or_default();
+            match self.socket.receive_now(room) {
+                Ok(count) => {
+                    self.end += count;
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.release();
+                    self.wait(self.socket.readable()).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Room for a whole record behind what is held.
+    fn make_room(&mut self) {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
@@ -211,23 +230,6 @@ impl Wire {
         if self.end == self.buffer.len() || self.buffer.len() - self.start < SMALL_OCTETS {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
-        }
-        loop {
-            let room = self.buffer.get_mut(self.end..).unwrap_or_default();
-            match self.socket.receive_now(room) {
-                Ok(count) => {
-                    self.end += count;
-                    return Ok(count);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.release();
-                    self.wait(self.socket.readable()).await?;
-                    if self.buffer.is_empty() {
-                        return Box::pin(self.fill()).await;
-                    }
-                }
-                Err(error) => return Err(error.into()),
-            }
         }
     }
 
