@@ -357,16 +357,16 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_wins_ties_and_up_to_a_tenth() {
+    fn the_kernel_wins_ties_and_what_is_little_dearer() {
         let now = now();
         let offer =
             |costs, wishes| KernelTlsPolicy::new(&able(costs), wishes, now).download(GCM, now);
         let auto = Wishes::default();
-        let both = offer(costs(1.0, 1.09, 1.0), auto).unwrap();
+        let both = offer(costs(1.0, 1.04, 1.0), auto).unwrap();
         assert!(both.read && both.sendfile);
-        let one = offer(costs(1.0, 1.2, 1.0), auto).unwrap();
+        let one = offer(costs(1.0, 1.06, 1.0), auto).unwrap();
         assert!(!one.read && one.sendfile);
-        assert_eq!(offer(costs(1.0, 1.2, 1.2), auto), Err(Fallback::Dearer));
+        assert_eq!(offer(costs(1.0, 1.06, 1.06), auto), Err(Fallback::Dearer));
         let on = Wishes {
             download: Wanted::On,
             ..auto
