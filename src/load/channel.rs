@@ -57,7 +57,7 @@ pub enum Received {
 /// A connection.
 pub struct Channel {
     socket: Socket,
-    tls: Option<Established>,
+    tls: Option<Box<Established>>,
     /// Taken from the pool when something is to be received, so that an idle session holds none.
     incoming: Vec<u8>,
     /// What of `incoming` has come and is not done with.
@@ -113,7 +113,7 @@ impl Channel {
 
     /// The TLS connection, once there is one.
     pub fn tls(&mut self) -> Option<&mut Established> {
-        self.tls.as_mut()
+        self.tls.as_deref_mut()
     }
 
     /// Does the handshake; tells whether a session was resumed.
@@ -145,7 +145,7 @@ impl Channel {
         }
         let established = handshake.finish()?;
         let resumed = established.resumed();
-        self.tls = Some(established);
+        self.tls = Some(Box::new(established));
         Ok(resumed)
     }
 

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest::Digest;
 use tokio::sync::{Semaphore, watch};
 
 use super::failure::{Failure, Kind};
 use super::schedule::Schedule;
-use super::settings::{Extent, Settings, Verify};
+use super::settings::{Extent, Settings, Verify, Workload};
 use super::statistics::{Live, Phase, Statistics};
 use super::tls::ClientTls;
 use super::workload;
@@ -61,6 +62,12 @@ pub struct Shared {
     pub tls: Option<ClientTls>,
     /// The files of `get`, `small` and `mixed`.
     pub files: Vec<File>,
+    /// Which of them are large; all where none is.
+    pub large: Vec<usize>,
+    /// Which of them are not; all where none is.
+    pub small: Vec<usize>,
+    /// SHA-256 of each, as it was downloaded first.
+    pub digests: Vec<OnceLock<Digest>>,
     /// What uploads consist of, again and again.
     pub block: Vec<u8>,
     /// Operations begun, all cores together; the number of the next one.
@@ -73,6 +80,45 @@ pub struct Shared {
     pub ended: OnceLock<(Instant, Duration)>,
     /// Counters for the progress line, one for each core.
     pub live: Vec<Live>,
+}
+
+impl Shared {
+    /// When an operation is due: the trace says that, or its number.
+    #[must_use]
+    pub fn arrival(&self, schedule: &Schedule, number: u64) -> Option<Instant> {
+        match self.settings.workload {
+            Workload::Replay => {
+                let entry = self.settings.trace.get(usize::try_from(number).ok()?)?;
+                schedule.after(entry.at)
+            }
+            _ => schedule.arrival(number),
+        }
+    }
+
+    /// How many operations were due before `then`.
+    #[must_use]
+    pub fn due(&self, schedule: &Schedule, then: Instant) -> u64 {
+        match self.settings.workload {
+            Workload::Replay => {
+                let entries = self.settings.trace.iter();
+                let due = entries.take_while(|entry| {
+                    let due = schedule.after(entry.at);
+                    due.is_some_and(|due| due < then)
+                });
+                due.count() as u64
+            }
+            _ => schedule.due(then),
+        }
+    }
+}
+
+/// An operation that a session has claimed.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn {
+    /// Its number, all cores together.
+    pub number: u64,
+    /// When it should begin.
+    pub intended: Instant,
 }
 
 /// One core.
@@ -137,8 +183,8 @@ impl Core {
         let _ = stage.wait_for(|stage| *stage == Stage::Over).await;
     }
 
-    /// Claims the next operation: when it should begin, which has come then. `None` when there is none.
-    pub async fn next_turn(&self) -> Option<Instant> {
+    /// Claims the next operation, whose time has come then. `None` when there is none.
+    pub async fn next_turn(&self) -> Option<Turn> {
         if self.is_over() {
             return None;
         }
@@ -148,12 +194,13 @@ impl Core {
         {
             return None;
         }
-        let now = rt::now();
         let Some(schedule) = self.schedule.get() else {
-            return Some(now);
+            let intended = rt::now();
+            return Some(Turn { number, intended });
         };
-        let intended = schedule.arrival(number)?;
-        self.wait_until(intended).await.then_some(intended)
+        let intended = self.shared.arrival(&schedule, number)?;
+        let turn = Turn { number, intended };
+        self.wait_until(intended).await.then_some(turn)
     }
 
     /// Waits, to the microsecond; false when the run is over before.
@@ -214,15 +261,30 @@ impl Core {
     ///
     /// # Errors
     /// It is not the same.
-    pub fn verify(&self, file: &File, octets: u64) -> Result<(), Failure> {
-        let Some(size) = file.size.filter(|_| self.settings().verify != Verify::None) else {
-            return Ok(());
+    pub fn verify(&self, place: usize, octets: u64, digest: Option<Digest>) -> Result<(), Failure> {
+        let size = self.shared.files.get(place).and_then(|file| file.size);
+        let Some(size) = size.filter(|_| self.settings().verify != Verify::None) else {
+            return self.verify_digest(place, digest);
         };
         let what = format!("{octets} octets instead of {size}");
         match octets.cmp(&size) {
-            std::cmp::Ordering::Equal => Ok(()),
+            std::cmp::Ordering::Equal => self.verify_digest(place, digest),
             std::cmp::Ordering::Less => Err(Failure::harmless(Kind::Short, what)),
             std::cmp::Ordering::Greater => Err(Failure::harmless(Kind::Mismatch, what)),
+        }
+    }
+
+    fn verify_digest(&self, place: usize, digest: Option<Digest>) -> Result<(), Failure> {
+        let first = self.shared.digests.get(place).zip(digest);
+        let Some((first, digest)) = first else {
+            return Ok(());
+        };
+        match first.get_or_init(|| digest).as_ref() == digest.as_ref() {
+            true => Ok(()),
+            false => Err(Failure::harmless(
+                Kind::Mismatch,
+                "not the same octets as the first time",
+            )),
         }
     }
 
@@ -264,7 +326,11 @@ impl Core {
                     until,
                 } => {
                     self.statistics.borrow_mut().measure(measured, until);
-                    let rate = self.settings().rate;
+                    let settings = self.settings();
+                    let rate = match settings.workload {
+                        Workload::Replay => Some(settings.speed),
+                        _ => settings.rate,
+                    };
                     self.schedule
                         .set(rate.map(|rate| Schedule::new(began, rate, until)));
                 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{Context, Digest, SHA256};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
@@ -60,6 +60,15 @@ impl Sink {
     #[must_use]
     pub fn hash() -> Self {
         Self::Hash(Box::new(Context::new(&SHA256)))
+    }
+
+    /// What the octets hash to, where they were hashed.
+    #[must_use]
+    pub fn digest(self) -> Option<Digest> {
+        match self {
+            Self::Hash(context) => Some(context.finish()),
+            _ => None,
+        }
     }
 
     fn take(&mut self, payload: &[u8]) {

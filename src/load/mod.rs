@@ -7,10 +7,14 @@
 //! connections, which are [`channel`]s; [`statistics`] become a [`report`].
 
 pub mod channel;
+pub mod compare;
 pub mod control;
 pub mod core;
 pub mod data;
 pub mod failure;
+pub mod hgrm;
+pub mod html;
+pub mod mix;
 pub mod options;
 pub mod prepare;
 pub mod progress;
@@ -22,6 +26,7 @@ pub mod settings;
 pub mod statistics;
 pub mod table;
 pub mod tls;
+pub mod trace;
 pub mod workload;
 
 use std::path::Path;
@@ -45,16 +50,32 @@ pub fn execute(command_line: &CommandLine) -> Result<ExitCode, Fatal> {
         Command::Login(options) => load(options, Workload::Login),
         Command::Idle(options) => load(options, Workload::Idle),
         Command::Noop(options) => load(options, Workload::Noop),
+        Command::Mixed(options) => load(options, Workload::Mixed),
+        Command::Replay(options) => load(options, Workload::Replay),
+        Command::Compare { a, b } => {
+            print!("{}", compare::table(&compare::read(a)?, &compare::read(b)?));
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
 fn load(options: &Options, workload: Workload) -> Result<ExitCode, Fatal> {
     let settings = options.check(workload)?;
-    let Finished { report, fatal, .. } = run::run(settings)?;
+    let Finished {
+        report,
+        statistics,
+        fatal,
+    } = run::run(settings)?;
+    let system = |error: serde_json::Error| Fatal::new(Exit::System, error.to_string());
     if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&report);
-        let text = text.map_err(|error| Fatal::new(Exit::System, error.to_string()))?;
+        let text = serde_json::to_string_pretty(&report).map_err(system)?;
         write(path, &(text + "\n"))?;
+    }
+    if let Some(path) = &options.html {
+        write(path, &html::page(&report, &statistics).map_err(system)?)?;
+    }
+    if let Some(target) = &options.hgrm {
+        hgrm::write(target, &statistics)?;
     }
     if let Some(fatal) = fatal {
         return Err(fatal);

@@ -8,7 +8,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustls::pki_types::CertificateDer;
 
 use super::failure::{Exit, Fatal};
+use super::mix::Mix;
 use super::settings::{Extent, ListCommand, Security, Settings, Suite, Trust, Verify, Workload};
+use super::trace;
 use crate::limits;
 use crate::sys::host;
 use crate::tls::Version;
@@ -45,6 +47,9 @@ pub enum Command {
     Put(Options),
     /// Download the files of the directory of --path, in turn.
     Small(Options),
+    /// Download, upload, list and download small files in the proportions of --mix, in the directory of
+    /// --path; a second --path is for the uploads.
+    Mixed(Options),
     /// List the directory of --path.
     List(Options),
     /// Connect, do the TLS handshake, log in, leave; again and again.
@@ -53,6 +58,16 @@ pub enum Command {
     Idle(Options),
     /// Measure the round trip of a command (NOOP).
     Noop(Options),
+    /// Repeat the transfers of an xferlog (--trace) at the times at which they were; uploads go to the
+    /// directory of --path, which also stands in front of the names of downloads.
+    Replay(Options),
+    /// Show two reports side by side.
+    Compare {
+        /// A report of --json.
+        a: PathBuf,
+        /// Another one.
+        b: PathBuf,
+    },
 }
 
 /// How the control connection is protected.
@@ -168,7 +183,18 @@ pub struct Options {
     /// Command of `list`.
     #[arg(long, value_enum, default_value = "MLSD", help_heading = WORK)]
     pub command: ListCommand,
-    /// What is checked of every file.
+    /// Proportions of `mixed`: files of 1 MiB and more, uploads, listings, smaller files
+    /// [default: get=20,put=10,list=10,small=60].
+    #[arg(long, value_name = "PARTS", help_heading = WORK)]
+    pub mix: Option<Mix>,
+    /// Transfer log of `replay`.
+    #[arg(long, value_name = "FILE", help_heading = WORK)]
+    pub trace: Option<PathBuf>,
+    /// Replay so many times as fast.
+    #[arg(long, value_name = "X", default_value = "1", value_parser = parse_rate, help_heading = WORK)]
+    pub speed: f64,
+    /// What is checked of every file: its size; also its SHA-256, against the first download of the same
+    /// file, and of the first upload of each session by downloading it.
     #[arg(long, value_enum, default_value = "size", help_heading = WORK)]
     pub verify: Verify,
     /// Leave uploaded files on the server.
@@ -178,6 +204,12 @@ pub struct Options {
     /// Write the report to this file.
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub json: Option<PathBuf>,
+    /// Write HdrHistogram percentile files, one for each phase, into this directory, or with this prefix.
+    #[arg(long, value_name = "DIRECTORY|PREFIX", help_heading = OUTPUT)]
+    pub hgrm: Option<PathBuf>,
+    /// Write a page with curves, complete in itself.
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub html: Option<PathBuf>,
     /// No progress, no table: errors only.
     #[arg(long, help_heading = OUTPUT)]
     pub quiet: bool,
@@ -263,9 +295,10 @@ impl Options {
             (Workload::Get, 0) => {
                 return Err(usage("which file? Name it with --path".into()));
             }
-            (Workload::Get, _) | (_, 0 | 1) => {}
-            _ => return Err(usage("only `get` takes more than one --path".into())),
+            (Workload::Get, _) | (_, 0 | 1) | (Workload::Mixed, 2) => {}
+            _ => return Err(usage("one --path is enough for this workload".into())),
         }
+        let trace = self.read_trace(workload)?;
         Ok(Settings {
             workload,
             host,
@@ -284,7 +317,7 @@ impl Options {
             resume_logins: self.resume,
             active: self.active,
             sessions: self.sessions as usize,
-            extent: self.extent(workload),
+            extent: self.extent(workload, trace.len()),
             warm_up: match workload {
                 Workload::Idle => Duration::ZERO,
                 _ => self.warm_up,
@@ -295,16 +328,41 @@ impl Options {
             size: self.size,
             command: self.command,
             verify: self.verify,
+            mix: self.mix.clone().unwrap_or_default(),
+            trace,
+            speed: self.speed,
             keep: self.keep,
             timeout: self.timeout.max(Duration::from_millis(1)),
             quiet: self.quiet,
         })
     }
 
-    fn extent(&self, workload: Workload) -> Extent {
+    fn read_trace(&self, workload: Workload) -> Result<Vec<trace::Entry>, Fatal> {
+        let file = match (workload, &self.trace) {
+            (Workload::Replay, Some(file)) => file,
+            (Workload::Replay, None) => {
+                let what = "which transfers? Name an xferlog with --trace";
+                return Err(Fatal::new(Exit::Usage, what));
+            }
+            _ => return Ok(Vec::new()),
+        };
+        let failed =
+            |what: String| Fatal::new(Exit::NoInput, format!("{}: {what}", file.display()));
+        let entries = trace::parse(&read(file)?).map_err(|error| failed(error.to_string()))?;
+        match entries.is_empty() {
+            true => Err(failed("no complete transfer in it".to_owned())),
+            false => Ok(entries),
+        }
+    }
+
+    fn extent(&self, workload: Workload, traced: usize) -> Extent {
         const USUAL: Duration = Duration::from_secs(10);
         match (workload, self.count) {
             (Workload::Idle, _) => Extent::Time(self.hold.or(self.duration).unwrap_or(USUAL)),
+            (Workload::Replay, count) if self.duration.is_none() => {
+                let traced = traced as u64;
+                Extent::Operations(count.map_or(traced, |count| count.min(traced)))
+            }
             (_, Some(count)) => Extent::Operations(count),
             (_, None) => Extent::Time(self.duration.unwrap_or(USUAL)),
         }

@@ -8,6 +8,7 @@ use super::control::Control;
 use super::core::{Core, File};
 use super::data::{Sink, Work};
 use super::failure::{Exit, Failure, Fatal, Kind};
+use super::mix::Part;
 use super::settings::{ListCommand, Security, Workload};
 use super::workload::listing;
 use crate::rt;
@@ -51,10 +52,13 @@ async fn look_around(core: &Core) -> Result<Prepared, Failure> {
                 });
             }
         }
-        Workload::Small => {
+        Workload::Small | Workload::Mixed => {
             let directory = settings.paths.first().map_or("", String::as_str);
             prepared.files = files(core, &mut control, directory).await?;
-            if prepared.files.is_empty() {
+            let uploads_only = settings.workload == Workload::Mixed
+                && !settings.mix.has(Part::Get)
+                && !settings.mix.has(Part::Small);
+            if prepared.files.is_empty() && !uploads_only {
                 let what = format!("there is no file in {directory:?}");
                 return Err(Failure::harmless(Kind::Mismatch, what));
             }

@@ -4,11 +4,15 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
+use aws_lc_rs::digest::{Context, Digest, SHA256};
+
 use super::control::Outcome;
 use super::core::Core;
-use super::data::Work;
-use super::failure::Failure;
+use super::data::{Sink, Work};
+use super::failure::{Failure, Kind};
+use super::settings::Verify;
 use super::workload::Session;
+use crate::rt;
 
 /// Octets of uploads that stay on the server at a time, all sessions together; older files are deleted
 /// between two uploads. Else a minute of uploads would fill any disk.
@@ -28,13 +32,16 @@ impl Uploads {
     #[must_use]
     pub fn new(core: &Core, number: usize) -> Self {
         let settings = core.settings();
-        let directory = settings.paths.first().map_or("", String::as_str);
+        // The second one of `mixed`.
+        let directory = settings.paths.last().map_or("", String::as_str);
         let directory = match directory {
             "" => String::new(),
             directory => format!("{}/", directory.trim_end_matches('/')),
         };
         let sessions = settings.sessions.max(1) as u64;
-        let staying = STAYING_OCTETS_MAX / sessions / settings.size.max(1);
+        let traced = settings.trace.iter().map(|entry| entry.size).max();
+        let size = traced.unwrap_or(settings.size).max(1);
+        let staying = STAYING_OCTETS_MAX / sessions / size;
         Self {
             prefix: format!("{directory}load-{}-{number}", std::process::id()),
             count: 0,
@@ -51,22 +58,63 @@ impl Uploads {
 
 impl Session {
     /// Uploads one file; false when the end of the run has cut it off.
-    pub(super) async fn put_next(&mut self, intended: Instant) -> Result<bool, Failure> {
+    pub(super) async fn put_next(
+        &mut self,
+        octets: u64,
+        intended: Instant,
+    ) -> Result<bool, Failure> {
         let core = Rc::clone(&self.core);
         let name = self.uploads.next_name();
         // Whatever becomes of it, something may be there now.
         self.uploads.staying.push_back(name.clone());
-        let outcome = self.put(&name, intended).await?;
+        let outcome = self.put(&name, octets, intended).await?;
+        if core.settings().verify == Verify::Sha256 && self.uploads.count == 1 && !outcome.cut {
+            self.check_upload(&name, octets).await?;
+        }
         if !core.settings().keep && self.uploads.staying.len() > self.uploads.staying_max {
             self.delete_oldest().await?;
         }
         Ok(!outcome.cut)
     }
 
-    async fn put(&mut self, name: &str, intended: Instant) -> Result<Outcome, Failure> {
+    /// Downloads an upload, out of turn: it counts for nothing but errors.
+    async fn check_upload(&mut self, name: &str, octets: u64) -> Result<(), Failure> {
+        let core = Rc::clone(&self.core);
+        let mut context = Context::new(&SHA256);
+        let mut rest = octets;
+        while rest > 0 {
+            let count = usize::try_from(rest).unwrap_or(usize::MAX);
+            let block = &core.shared.block;
+            let part = block.get(..count).unwrap_or(block);
+            context.update(part);
+            rest -= part.len() as u64;
+        }
+        let sent: Digest = context.finish();
+        let mut sink = Sink::hash();
+        let slot = self.slot;
+        let command = format!("RETR {name}");
+        let mut work = Work::Receive(&mut sink);
+        let control = self.control()?;
+        let transfer = control.transfer(&core, slot, command, &mut work, rt::now());
+        let outcome = transfer.await.map_err(|failure| failure.of(name))?;
+        match sink.digest() {
+            Some(came) if !outcome.cut && came.as_ref() != sent.as_ref() => {
+                let what = format!("{name}: what comes back is not what was sent");
+                Err(Failure::harmless(Kind::Mismatch, what))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn put(
+        &mut self,
+        name: &str,
+        octets: u64,
+        intended: Instant,
+    ) -> Result<Outcome, Failure> {
         let core = Rc::clone(&self.core);
         let mut work = Work::Send {
-            octets: core.settings().size,
+            octets,
             block: &core.shared.block,
         };
         let slot = self.slot;

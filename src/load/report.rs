@@ -43,7 +43,8 @@ pub struct Report {
     pub megabytes_per_second: f64,
     /// Durations by phase: connect, handshake_control_full, handshake_control_resumed,
     /// handshake_data_full, handshake_data_resumed, login, session, command, data_connection, first_byte,
-    /// transfer. Phases that did not happen are absent.
+    /// transfer; in mixed and replay also transfer_get, transfer_put, transfer_list and transfer_small,
+    /// which are parts of transfer. Phases that did not happen are absent.
     pub phases: BTreeMap<String, Percentiles>,
     /// How many errors of each kind: refused, timeout, tls, `reply NNN`, short, mismatch, reset, closed,
     /// protocol, system.

@@ -6,10 +6,10 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::core::{self, Core, Shared, Stage};
+use super::core::{self, Core, File, Shared, Stage};
 use super::failure::{Exit, Fatal};
 use super::prepare::{Prepared, prepare};
 use super::progress::Progress;
@@ -23,6 +23,8 @@ use crate::sys::host;
 
 /// Octets of the block that uploads repeat.
 const BLOCK_OCTETS: usize = 256 * 1024;
+/// Files of `mixed` from this size on are large ones.
+const LARGE_OCTETS: u64 = 1024 * 1024;
 /// How often the main thread looks around while nothing tells it that something has happened.
 const LOOK: Duration = Duration::from_millis(2);
 /// The same once the run is long.
@@ -75,6 +77,10 @@ pub fn run(settings: Settings) -> Result<Finished, Fatal> {
     };
     let Prepared { files, protection } = prepared;
     let mut shared = share(looking.shared.settings.clone(), looking.shared.tls.clone());
+    shared.digests = files.iter().map(|_| OnceLock::new()).collect();
+    let is_large = |file: &File| file.size.is_some_and(|size| size >= LARGE_OCTETS);
+    shared.large = places(&files, is_large);
+    shared.small = places(&files, |file| !is_large(file));
     shared.files = files;
     drop(looking);
     let shared = Arc::new(shared);
@@ -89,10 +95,22 @@ pub fn run(settings: Settings) -> Result<Finished, Fatal> {
     })
 }
 
+/// Where the files are that are so; all where none is.
+fn places(files: &[File], are: impl Fn(&File) -> bool) -> Vec<usize> {
+    let places = files.iter().enumerate().filter(|(_, file)| are(file));
+    match places.map(|(place, _)| place).collect::<Vec<_>>() {
+        places if places.is_empty() => (0..files.len()).collect(),
+        places => places,
+    }
+}
+
 fn share(settings: Settings, tls: Option<ClientTls>) -> Shared {
     Shared {
         tls,
         files: Vec::new(),
+        large: Vec::new(),
+        small: Vec::new(),
+        digests: Vec::new(),
         block: block(),
         begun: AtomicU64::new(0),
         opened: AtomicUsize::new(0),
@@ -133,6 +151,7 @@ fn conduct(shared: &Arc<Shared>, stages: &watch::Sender<Stage>) -> io::Result<(S
     let conducted = runtime.block_on(follow(shared, stages, &threads, begun));
     // Whatever has happened, nobody shall wait for the next stage.
     stages.send_replace(Stage::Over);
+    let mut conducted = conducted?;
     let mut statistics = Statistics::default();
     for thread in threads {
         match thread.join() {
@@ -140,14 +159,13 @@ fn conduct(shared: &Arc<Shared>, stages: &watch::Sender<Stage>) -> io::Result<(S
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
-    let mut conducted = conducted?;
     // With a number of operations the last one ends the time.
     if let (Extent::Operations(_), Some(last)) = (shared.settings.extent, statistics.last) {
         conducted.frame.measured = last.saturating_duration_since(conducted.measured);
     }
-    if let Some(rate) = shared.settings.rate {
-        let began = conducted.began;
-        let due = Schedule::new(began, rate, None).due(conducted.ended);
+    if let Some(rate) = scheduled(&shared.settings) {
+        let schedule = Schedule::new(conducted.began, rate, None);
+        let due = shared.due(&schedule, conducted.ended);
         let due = match shared.settings.extent {
             Extent::Operations(count) => due.min(count),
             Extent::Time(_) => due,
@@ -155,6 +173,14 @@ fn conduct(shared: &Arc<Shared>, stages: &watch::Sender<Stage>) -> io::Result<(S
         statistics.missed = due.saturating_sub(shared.begun.load(Ordering::Relaxed));
     }
     Ok((statistics, conducted.frame))
+}
+
+/// The rate of the schedule, if there is one.
+fn scheduled(settings: &Settings) -> Option<f64> {
+    match settings.workload {
+        Workload::Replay => Some(settings.speed),
+        _ => settings.rate,
+    }
 }
 
 struct Conducted {
@@ -171,82 +197,128 @@ async fn follow(
     threads: &[Thread],
     begun: Instant,
 ) -> io::Result<Conducted> {
-    let settings = &shared.settings;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut progress = Progress::new(settings, begun);
-    let mut interrupted = false;
-    let mut stop = async || {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+    let mut conductor = Conductor {
+        shared,
+        threads,
+        signals: [
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        ],
+        progress: Progress::new(&shared.settings, begun),
+        interrupted: false,
     };
-    while shared.opened.load(Ordering::Relaxed) < settings.sessions && !interrupted {
-        tokio::select! {
-            () = rt::sleep(LOOK) => {}
-            () = stop() => interrupted = true,
-        }
-        progress.opening(shared);
-        if threads.iter().any(JoinHandle::is_finished) {
-            break;
-        }
-    }
+    conductor.open().await;
     let began = rt::now();
     let opening = began.saturating_duration_since(begun);
-    progress.opened(shared, opening);
-    let measured = began + settings.warm_up;
-    let until = match settings.extent {
+    conductor.progress.opened(shared, opening);
+    let measured = began + shared.settings.warm_up;
+    let until = match shared.settings.extent {
         Extent::Time(time) => Some(measured + time),
         Extent::Operations(_) => None,
     };
-    let running = Stage::Running {
-        began,
-        measured,
-        until,
-    };
-    if !interrupted {
-        stages.send_replace(running);
+    if !conductor.interrupted {
+        stages.send_replace(Stage::Running {
+            began,
+            measured,
+            until,
+        });
     }
-    let mut cpu = host::process_cpu_time();
-    let mut warm = settings.warm_up.is_zero();
-    let (ended, cpu_ended) = loop {
-        if let Some(ended) = shared.ended.get() {
-            break *ended;
-        }
-        let now = rt::now();
-        if !warm && now >= measured {
-            (warm, cpu) = (true, host::process_cpu_time());
-        }
-        let finished = threads.iter().all(JoinHandle::is_finished);
-        if interrupted || finished || until.is_some_and(|until| now >= until) {
-            break (now, host::process_cpu_time());
-        }
-        let next = [until, (!warm).then_some(measured)].into_iter().flatten();
-        let look = if until.is_none() { LOOK } else { LONG_LOOK };
-        let next = next.min().map_or(now + look, |next| next.min(now + look));
-        tokio::select! {
-            () = rt::sleep_until(next) => {}
-            () = stop() => interrupted = true,
-        }
-        progress.running(shared, began);
-    };
-    progress.end();
-    let end = until.map_or(ended, |until| until.min(ended));
+    let (ended, cpu) = conductor.measure(began, measured, until).await;
+    conductor.progress.end();
+    stages.send_replace(Stage::Over);
     let frame = Frame {
-        measured: end.saturating_duration_since(measured),
+        measured: ended.saturating_duration_since(measured),
         opening,
-        cpu: cpu_ended.saturating_sub(cpu),
+        cpu,
         protection: None,
-        interrupted,
+        interrupted: conductor.interrupted,
     };
-    if settings.workload == Workload::Idle || until.is_some() || interrupted {
-        stages.send_replace(Stage::Over);
-    }
+    conductor.end().await?;
     Ok(Conducted {
         frame,
         began,
         measured,
-        ended: end,
+        ended,
     })
+}
+
+/// What watches over a run.
+struct Conductor<'a> {
+    shared: &'a Shared,
+    threads: &'a [Thread],
+    signals: [Signal; 2],
+    progress: Progress,
+    interrupted: bool,
+}
+
+impl Conductor<'_> {
+    /// Waits until then; a signal ends the wait and the run.
+    async fn wait_until(&mut self, then: Instant) {
+        let [interrupt, terminate] = &mut self.signals;
+        tokio::select! {
+            () = rt::sleep_until(then) => {}
+            _ = interrupt.recv() => self.interrupted = true,
+            _ = terminate.recv() => self.interrupted = true,
+        }
+    }
+
+    fn all_finished(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Waits until all sessions are open, or have failed to.
+    async fn open(&mut self) {
+        let sessions = self.shared.settings.sessions;
+        while self.shared.opened.load(Ordering::Relaxed) < sessions && !self.interrupted {
+            self.wait_until(rt::now() + LOOK).await;
+            self.progress.opening(self.shared);
+            // A core without a ring opens nothing.
+            if self.threads.iter().any(JoinHandle::is_finished) {
+                break;
+            }
+        }
+    }
+
+    /// Waits for the end of the run; returns its time, and the CPU time since measuring began.
+    async fn measure(
+        &mut self,
+        began: Instant,
+        measured: Instant,
+        until: Option<Instant>,
+    ) -> (Instant, Duration) {
+        let mut cpu = host::process_cpu_time();
+        let mut warm = measured <= began;
+        loop {
+            if let Some((ended, at_end)) = self.shared.ended.get() {
+                let ended = until.map_or(*ended, |until| until.min(*ended));
+                return (ended, at_end.saturating_sub(cpu));
+            }
+            let now = rt::now();
+            if !warm && now >= measured {
+                (warm, cpu) = (true, host::process_cpu_time());
+            }
+            let over = until.is_some_and(|until| now >= until);
+            if self.interrupted || over || self.all_finished() {
+                let ended = until.map_or(now, |until| until.min(now));
+                return (ended, host::process_cpu_time().saturating_sub(cpu));
+            }
+            let look = if until.is_none() { LOOK } else { LONG_LOOK };
+            let next = [until, (!warm).then_some(measured)].into_iter().flatten();
+            let next = next.min().map_or(now + look, |next| next.min(now + look));
+            self.wait_until(next).await;
+            self.progress.running(self.shared, began);
+        }
+    }
+
+    /// Waits until every session has ended; a further signal does not.
+    async fn end(&mut self) -> io::Result<()> {
+        self.interrupted = false;
+        while !self.all_finished() {
+            self.wait_until(rt::now() + LOOK).await;
+            if self.interrupted {
+                return Err(io::Error::other("ended at once by a second signal"));
+            }
+        }
+        Ok(())
+    }
 }

@@ -1,4 +1,4 @@
-//! When operations should begin in an open loop.
+//! When operations should begin in an open loop or a replay.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,18 @@ impl Schedule {
         // Each from its number, so that no error adds up. 2^53 arrivals are exact.
         #[expect(clippy::cast_precision_loss, reason = "runs have fewer arrivals")]
         let seconds = number as f64 / self.rate;
-        let due = self.began + Duration::try_from_secs_f64(seconds).ok()?;
+        let due = self
+            .began
+            .checked_add(Duration::try_from_secs_f64(seconds).ok()?)?;
+        self.until.is_none_or(|until| due < until).then_some(due)
+    }
+
+    /// When something is due that was so long after the beginning of a trace; the rate is how much faster
+    /// it runs. `None` when that is after the end.
+    #[must_use]
+    pub fn after(&self, time: Duration) -> Option<Instant> {
+        let time = Duration::try_from_secs_f64(time.as_secs_f64() / self.rate).ok()?;
+        let due = self.began.checked_add(time)?;
         self.until.is_none_or(|until| due < until).then_some(due)
     }
 

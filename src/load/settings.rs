@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 
+use super::mix::Mix;
+use super::trace::Entry;
 pub use crate::proto::client::Security;
 use crate::tls::Version;
 
@@ -154,7 +156,7 @@ pub struct Settings {
     pub cores: Vec<Option<usize>>,
     /// Operations per second that arrive by schedule, all cores together.
     pub rate: Option<f64>,
-    /// Files or directories.
+    /// Files or directories; the second one of `mixed` is for uploads.
     pub paths: Vec<String>,
     /// Octets of an upload.
     pub size: u64,
@@ -162,6 +164,12 @@ pub struct Settings {
     pub command: ListCommand,
     /// What is looked at in every file.
     pub verify: Verify,
+    /// The proportions of `mixed`.
+    pub mix: Mix,
+    /// What `replay` does.
+    pub trace: Vec<Entry>,
+    /// How much faster than it was.
+    pub speed: f64,
     /// Uploaded files stay.
     pub keep: bool,
     /// Longest wait for anything.

@@ -38,11 +38,19 @@ pub enum Phase {
     FirstByte,
     /// A whole transfer: from its first command, or from when it should have begun, to the final reply.
     Transfer,
+    /// The same of the large files of `mixed`, and of the downloads of `replay`.
+    TransferGet,
+    /// The same of the uploads of `mixed` and `replay`.
+    TransferPut,
+    /// The same of the listings of `mixed`.
+    TransferList,
+    /// The same of the small files of `mixed`.
+    TransferSmall,
 }
 
 impl Phase {
     /// Every phase, in the order in which they come.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Connect,
         Self::HandshakeControlFull,
         Self::HandshakeControlResumed,
@@ -54,6 +62,10 @@ impl Phase {
         Self::DataConnection,
         Self::FirstByte,
         Self::Transfer,
+        Self::TransferGet,
+        Self::TransferPut,
+        Self::TransferList,
+        Self::TransferSmall,
     ];
 
     /// Its name in reports.
@@ -71,6 +83,10 @@ impl Phase {
             Self::DataConnection => "data_connection",
             Self::FirstByte => "first_byte",
             Self::Transfer => "transfer",
+            Self::TransferGet => "transfer_get",
+            Self::TransferPut => "transfer_put",
+            Self::TransferList => "transfer_list",
+            Self::TransferSmall => "transfer_small",
         }
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::control::Control;
-use super::core::Core;
+use super::control::{Control, Outcome};
+use super::core::{Core, Turn};
 use super::data::{Sink, Work};
 use super::failure::{Failure, Kind};
+use super::mix::{Part, Sequence};
 use super::put::Uploads;
-use super::settings::{ListCommand, Workload};
+use super::settings::{ListCommand, Verify, Workload};
 use super::statistics::Phase;
 use super::tls::SessionCache;
 use crate::rt;
@@ -25,8 +26,9 @@ pub struct Session {
     pub(super) slot: usize,
     cache: Arc<SessionCache>,
     pub(super) control: Option<Control>,
-    /// The next file.
-    next: usize,
+    /// The next file, large file, small file.
+    next: [usize; 3],
+    parts: Sequence,
     pub(super) uploads: Uploads,
 }
 
@@ -36,7 +38,8 @@ pub async fn run(core: Rc<Core>, slot: usize, number: usize) {
         slot,
         cache: Arc::default(),
         control: None,
-        next: number,
+        next: [number; 3],
+        parts: core.settings().mix.sequence(number),
         uploads: Uploads::new(&core, number),
         core,
     };
@@ -70,8 +73,8 @@ impl Session {
 
     /// One operation after the other until the run is over.
     async fn work(&mut self) {
-        while let Some(intended) = self.core.next_turn().await {
-            match self.operate(intended).await {
+        while let Some(turn) = self.core.next_turn().await {
+            match self.operate(turn).await {
                 Ok(true) => self.core.count_operation(),
                 // Cut off by the end of the run.
                 Ok(false) => {}
@@ -88,19 +91,23 @@ impl Session {
     }
 
     /// One operation; false when the end of the run has cut it off.
-    async fn operate(&mut self, intended: Instant) -> Result<bool, Failure> {
-        let workload = self.core.settings().workload;
-        if workload == Workload::Login {
+    async fn operate(&mut self, turn: Turn) -> Result<bool, Failure> {
+        let intended = turn.intended;
+        let core = Rc::clone(&self.core);
+        let settings = core.settings();
+        if settings.workload == Workload::Login {
             return self.log_in_and_out(intended).await;
         }
         if self.control.is_none() {
             self.open(true).await?;
         }
-        match workload {
+        match settings.workload {
             Workload::Get | Workload::Small => self.get_next(intended).await,
-            Workload::Put => self.put_next(intended).await,
+            Workload::Put => self.put_next(settings.size, intended).await,
             Workload::List => self.list(intended).await,
-            _ => self.say_noop(intended).await,
+            Workload::Mixed => self.next_part(intended).await,
+            Workload::Replay => self.repeat(turn).await,
+            Workload::Noop | Workload::Login | Workload::Idle => self.say_noop(intended).await,
         }
     }
 
@@ -133,33 +140,93 @@ impl Session {
     }
 
     async fn get_next(&mut self, intended: Instant) -> Result<bool, Failure> {
+        let count = self.core.shared.files.len();
+        let place = next(&mut self.next, 0).checked_rem(count).unwrap_or(0);
+        self.get(place, intended).await
+    }
+
+    /// Downloads one of the files that are known, and checks it.
+    async fn get(&mut self, place: usize, intended: Instant) -> Result<bool, Failure> {
         let core = Rc::clone(&self.core);
-        let files = &core.shared.files;
-        let place = self.next.checked_rem(files.len()).unwrap_or(0);
-        self.next += 1;
-        let file = files
-            .get(place)
-            .ok_or_else(|| Failure::harmless(Kind::System, "no file to download"))?;
-        let mut sink = Sink::Count;
-        let command = format!("RETR {}", file.path);
-        let slot = self.slot;
-        let outcome = self
-            .control()?
-            .transfer(
-                &core,
-                slot,
-                command,
-                &mut Work::Receive(&mut sink),
-                intended,
-            )
-            .await
-            .map_err(|failure| failure.of(&file.path))?;
+        let file = core.shared.files.get(place);
+        let file = file.ok_or_else(|| Failure::harmless(Kind::System, "no file to download"))?;
+        let mut sink = match core.settings().verify {
+            Verify::Sha256 => Sink::hash(),
+            Verify::Size | Verify::None => Sink::Count,
+        };
+        let outcome = self.receive(&file.path, &mut sink, intended).await?;
         if outcome.cut {
             return Ok(false);
         }
-        core.verify(file, outcome.octets)
+        core.verify(place, outcome.octets, sink.digest())
             .map_err(|failure| failure.of(&file.path))?;
         Ok(true)
+    }
+
+    async fn receive(
+        &mut self,
+        path: &str,
+        sink: &mut Sink,
+        intended: Instant,
+    ) -> Result<Outcome, Failure> {
+        let core = Rc::clone(&self.core);
+        let slot = self.slot;
+        let command = format!("RETR {path}");
+        let mut work = Work::Receive(sink);
+        let control = self.control()?;
+        let transfer = control.transfer(&core, slot, command, &mut work, intended);
+        transfer.await.map_err(|failure| failure.of(path))
+    }
+
+    /// The next operation of `mixed`.
+    async fn next_part(&mut self, intended: Instant) -> Result<bool, Failure> {
+        let core = Rc::clone(&self.core);
+        let shared = &core.shared;
+        let pick = |places: &[usize], number: usize| {
+            let place = number.checked_rem(places.len()).unwrap_or(0);
+            places.get(place).copied().unwrap_or(0)
+        };
+        let (phase, result) = match self.parts.next() {
+            None | Some(Part::Get) => {
+                let place = pick(&shared.large, next(&mut self.next, 1));
+                (Phase::TransferGet, self.get(place, intended).await)
+            }
+            Some(Part::Small) => {
+                let place = pick(&shared.small, next(&mut self.next, 2));
+                (Phase::TransferSmall, self.get(place, intended).await)
+            }
+            Some(Part::List) => (Phase::TransferList, self.list(intended).await),
+            Some(Part::Put) => {
+                let size = core.settings().size;
+                (Phase::TransferPut, self.put_next(size, intended).await)
+            }
+        };
+        if let Ok(true) = result {
+            core.note(phase, intended);
+        }
+        result
+    }
+
+    /// One transfer of a trace.
+    async fn repeat(&mut self, turn: Turn) -> Result<bool, Failure> {
+        let core = Rc::clone(&self.core);
+        let settings = core.settings();
+        let place = usize::try_from(turn.number).unwrap_or(usize::MAX);
+        let entry = settings.trace.get(place);
+        let entry = entry.ok_or_else(|| Failure::harmless(Kind::System, "the trace has ended"))?;
+        let (phase, whole) = if entry.upload {
+            let whole = self.put_next(entry.size, turn.intended).await?;
+            (Phase::TransferPut, whole)
+        } else {
+            let prefix = settings.paths.first().map_or("", String::as_str);
+            let path = format!("{}{}", prefix.trim_end_matches('/'), entry.path);
+            let outcome = self.receive(&path, &mut Sink::Count, turn.intended).await?;
+            (Phase::TransferGet, !outcome.cut)
+        };
+        if whole {
+            core.note(phase, turn.intended);
+        }
+        Ok(whole)
     }
 
     async fn list(&mut self, intended: Instant) -> Result<bool, Failure> {
@@ -209,6 +276,16 @@ impl Session {
             let _ = control.quit().await;
         }
     }
+}
+
+/// Counts one of the counters on; returns what it was.
+fn next(counters: &mut [usize; 3], which: usize) -> usize {
+    let Some(counter) = counters.get_mut(which) else {
+        return 0;
+    };
+    let number = *counter;
+    *counter = number.wrapping_add(1);
+    number
 }
 
 /// The command of a listing.
