@@ -174,7 +174,10 @@ impl Core {
     pub async fn started(&self) {
         let mut stage = self.stage.clone();
         // The sender lives until all cores have ended.
-        let _ = stage.wait_for(|stage| *stage != Stage::Opening).await;
+        if let Ok(now) = stage.wait_for(|stage| *stage != Stage::Opening).await {
+            // The task that follows the stages may have its turn later.
+            self.adopt(*now);
+        }
     }
 
     /// Waits until the run is over.
@@ -313,28 +316,36 @@ impl Core {
         }
     }
 
+    /// Takes over what a stage says; again is no harm.
+    fn adopt(&self, stage: Stage) {
+        match stage {
+            Stage::Opening => {}
+            Stage::Running {
+                began,
+                measured,
+                until,
+            } => {
+                self.statistics.borrow_mut().measure(measured, until);
+                let settings = self.settings();
+                let rate = match settings.workload {
+                    Workload::Replay => Some(settings.speed),
+                    _ => settings.rate,
+                };
+                self.schedule
+                    .set(rate.map(|rate| Schedule::new(began, rate, until)));
+            }
+            Stage::Over => self.over.set(true),
+        }
+    }
+
     /// Follows the stages until the run is over.
     async fn follow(&self) {
         let mut stage = self.stage.clone();
         loop {
             let now = *stage.borrow_and_update();
-            match now {
-                Stage::Opening => {}
-                Stage::Running {
-                    began,
-                    measured,
-                    until,
-                } => {
-                    self.statistics.borrow_mut().measure(measured, until);
-                    let settings = self.settings();
-                    let rate = match settings.workload {
-                        Workload::Replay => Some(settings.speed),
-                        _ => settings.rate,
-                    };
-                    self.schedule
-                        .set(rate.map(|rate| Schedule::new(began, rate, until)));
-                }
-                Stage::Over => break,
+            self.adopt(now);
+            if now == Stage::Over {
+                break;
             }
             if stage.changed().await.is_err() {
                 break;

@@ -316,7 +316,8 @@ mod tests {
         assert_eq!(operations, [2, 1, 1]);
         let durations = statistics.durations(Phase::Transfer).unwrap();
         assert_eq!(durations.len(), 4);
-        assert_eq!(durations.min() / 10_000, 100, "999 is not in");
+        // To three digits.
+        assert!(durations.min() > 999_300, "999 us are not in");
     }
 
     #[test]

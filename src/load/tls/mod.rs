@@ -7,6 +7,8 @@
 mod cache;
 mod connection;
 mod sealer;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
