@@ -398,15 +398,20 @@ fn the_top_level_holds_what_it_should() {
 fn the_readme_names_every_option() {
     let readme = read("README.md");
     let mut problems = Vec::new();
-    for words in [
-        &["serve"][..],
-        &["doctor"],
-        &["user", "add"],
-        &["user", "passwd"],
-        &["user", "remove"],
-        &["user", "list"],
+    let server = env!("CARGO_BIN_EXE_ringftpd");
+    let load = env!("CARGO_BIN_EXE_ringftpd-load");
+    for (program, words) in [
+        (server, &["serve"][..]),
+        (server, &["doctor"]),
+        (server, &["user", "add"]),
+        (server, &["user", "passwd"]),
+        (server, &["user", "remove"]),
+        (server, &["user", "list"]),
+        // Every workload has the same options.
+        (load, &["get"]),
+        (load, &["compare"]),
     ] {
-        let help = Command::new(env!("CARGO_BIN_EXE_ringftpd"))
+        let help = Command::new(program)
             .args(words)
             .arg("--help")
             .output()

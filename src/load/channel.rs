@@ -67,6 +67,8 @@ pub struct Channel {
     limit: Duration,
     /// Receiving may take any time: somebody else watches over it.
     patient: bool,
+    /// Nobody looks at what is received.
+    discarding: bool,
     ended: Option<Received>,
 }
 
@@ -96,6 +98,7 @@ impl Channel {
             outgoing: Vec::new(),
             limit,
             patient: false,
+            discarding: false,
             ended: None,
         }
     }
@@ -109,6 +112,12 @@ impl Channel {
     /// Whether receiving may take any time from now on: the caller watches over it.
     pub fn set_patient(&mut self, patient: bool) {
         self.patient = patient;
+    }
+
+    /// What is received from now on is counted and nothing else: where there is no TLS the kernel need
+    /// not copy it. A server sends as much as ever.
+    pub fn set_discarding(&mut self) {
+        self.discarding = self.tls.is_none();
     }
 
     /// The TLS connection, once there is one.
@@ -275,7 +284,10 @@ impl Channel {
             end: self.incoming.len(),
             buffer: std::mem::take(&mut self.incoming),
         };
-        let receiving = self.socket.receive(span);
+        let receiving = match self.discarding {
+            true => self.socket.discard(span),
+            false => self.socket.receive(span),
+        };
         let (result, (_, span)) = match self.patient {
             true => receiving.await,
             false => rt::within(self.limit, &self.socket, receiving).await?,

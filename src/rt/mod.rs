@@ -204,6 +204,12 @@ impl Socket {
         ring::receive(&self.0, span)
     }
 
+    /// Takes octets through the ring without copying them: the span only says how many at most.
+    #[must_use]
+    pub fn discard(&self, span: Span) -> Buffered {
+        ring::discard(&self.0, span)
+    }
+
     /// Calls on this socket return instead of waiting, or wait again; ring operations on it too, so
     /// while they do not wait only readiness is for it.
     ///

@@ -113,6 +113,17 @@ pub fn receive(fd: &SharedFd, mut span: Span) -> Buffered {
     submit((Rc::clone(fd), span), entry)
 }
 
+/// Takes as many octets as the span has room for from a TCP socket without copying them anywhere
+/// (`MSG_TRUNC`, tcp(7)): the span stays as it was. 0 is the end of the stream.
+#[must_use]
+pub fn discard(fd: &SharedFd, mut span: Span) -> Buffered {
+    let (pointer, length) = span.raw();
+    let entry = opcode::Recv::new(types::Fd(fd.as_raw_fd()), pointer, length)
+        .flags(libc::MSG_TRUNC)
+        .build();
+    submit((Rc::clone(fd), span), entry)
+}
+
 /// Sends from the span; may send a part.
 #[must_use]
 pub fn send(fd: &SharedFd, mut span: Span) -> Buffered {

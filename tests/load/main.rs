@@ -1,25 +1,23 @@
 //! The load generator against the real server: every workload, every protection, errors, and what it writes.
-#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking, and have a clock"
+)]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod errors;
+mod output;
 
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::server::{Accounts, PASSWORD, Server, USER};
-use common::tls::Identity;
 use common::{Port, pattern};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-
-/// Exit statuses that scripts may rely on.
-const ERRORS: i32 = 1;
-const USAGE: i32 = 2;
-const NO_INPUT: i32 = 66;
-const UNAVAILABLE: i32 = 69;
-const NO_PERMISSION: i32 = 77;
 
 const LARGE: &str = "load-large.bin";
 const LARGE_OCTETS: usize = 3 * 1024 * 1024 + 17;
@@ -107,44 +105,46 @@ fn number(report: &Value, field: &str) -> u64 {
         .unwrap_or_else(|| panic!("{field} in {report}"))
 }
 
+/// Ports, options, and how the control connection is protected then.
+const PROTECTIONS: [(Port, &[&str], &str); 9] = [
+    (
+        Port::Explicit,
+        &["--tls", "1.3", "--suite", "aes256"],
+        "TLSv1.3 TLS_AES_256_GCM_SHA384",
+    ),
+    (
+        Port::Implicit,
+        &["--tls", "1.3", "--suite", "aes128"],
+        "TLSv1.3 TLS_AES_128_GCM_SHA256",
+    ),
+    (
+        Port::Explicit,
+        &["--tls", "1.3", "--suite", "chacha20"],
+        "TLSv1.3 TLS_CHACHA20_POLY1305_SHA256",
+    ),
+    (
+        Port::Explicit,
+        &["--tls", "1.2", "--suite", "aes128"],
+        "TLSv1.2 TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    ),
+    (
+        Port::Implicit,
+        &["--tls", "1.2", "--suite", "aes256"],
+        "TLSv1.2 TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    ),
+    (
+        Port::Explicit,
+        &["--tls", "1.2", "--suite", "chacha20"],
+        "TLSv1.2 TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    ),
+    (Port::Explicit, &["--protect", "C"], "TLSv1.3"),
+    (Port::Explicit, &["--active"], "TLSv1.3"),
+    (Port::Explicit, &["--security", "clear"], ""),
+];
+
 #[test]
 fn downloads_in_every_protection() {
-    let cases: [(Port, &[&str], &str); 9] = [
-        (
-            Port::Explicit,
-            &["--tls", "1.3", "--suite", "aes256"],
-            "TLSv1.3 TLS_AES_256_GCM_SHA384",
-        ),
-        (
-            Port::Implicit,
-            &["--tls", "1.3", "--suite", "aes128"],
-            "TLSv1.3 TLS_AES_128_GCM_SHA256",
-        ),
-        (
-            Port::Explicit,
-            &["--tls", "1.3", "--suite", "chacha20"],
-            "TLSv1.3 TLS_CHACHA20_POLY1305_SHA256",
-        ),
-        (
-            Port::Explicit,
-            &["--tls", "1.2", "--suite", "aes128"],
-            "TLSv1.2 TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-        ),
-        (
-            Port::Implicit,
-            &["--tls", "1.2", "--suite", "aes256"],
-            "TLSv1.2 TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
-        ),
-        (
-            Port::Explicit,
-            &["--tls", "1.2", "--suite", "chacha20"],
-            "TLSv1.2 TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
-        ),
-        (Port::Explicit, &["--protect", "C"], "TLSv1.3"),
-        (Port::Explicit, &["--active"], "TLSv1.3"),
-        (Port::Explicit, &["--security", "clear"], ""),
-    ];
-    for (port, more, protection) in cases {
+    for (port, more, protection) in PROTECTIONS {
         let clear = more.contains(&"clear");
         let words = [
             &[
@@ -443,272 +443,4 @@ fn an_open_loop_keeps_to_its_schedule() {
     );
     let measured = late["seconds"].as_f64().unwrap() * 1e6;
     assert!(most > measured * 0.8 && p50 > measured * 0.3, "{late}");
-}
-
-#[test]
-fn errors_are_counted_and_tell() {
-    let missing = report_of(
-        Port::Explicit,
-        &["get", "--path", "not-there", "--count", "3"],
-        ERRORS,
-    );
-    assert_eq!(missing["errors"]["reply 550"], 3);
-    assert_eq!(number(&missing, "operations"), 0);
-    let example = missing["error_examples"]["reply 550"].as_str().unwrap();
-    assert!(example.contains("not-there"), "{example}");
-
-    let words = [
-        "noop",
-        "--count",
-        "1",
-        "--user",
-        "nobody",
-        "--password",
-        "wrong",
-    ];
-    let refused = report_of(Port::Explicit, &words, NO_PERMISSION);
-    assert_eq!(refused["errors"]["reply 530"], 1);
-
-    // Of a connection in the clear, the server only wants to hear about TLS.
-    let strict = Server::shared(&[]);
-    let output = run(command(
-        &strict,
-        Port::Explicit,
-        &["noop", "--security", "clear"],
-    ));
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(NO_PERMISSION), "{error}");
-    assert!(
-        error.contains("--security explicit") && error.lines().count() == 1,
-        "{error}"
-    );
-}
-
-#[test]
-fn a_server_that_cannot_be_used_is_one_line_with_the_remedy() {
-    let server = server();
-    let refuse = |words: &[&str], status: i32, expected: &str| {
-        let mut load = Command::new(env!("CARGO_BIN_EXE_ringftpd-load"));
-        let output = load.args(words).stdin(Stdio::null()).output().unwrap();
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(status), "{words:?}: {error}");
-        assert!(error.contains(expected), "{words:?}: {error}");
-        assert!(
-            status == USAGE || error.lines().count() == 1,
-            "{words:?}: {error}"
-        );
-    };
-    let explicit = server.explicit.to_string();
-    let implicit = server.implicit.to_string();
-    let login = ["--user", USER, "--password", PASSWORD];
-    let with = |words: &[&'static str], address: &str| -> Vec<String> {
-        let words = words.iter().chain(&login).map(|&word| word.to_owned());
-        words
-            .chain(["--server".to_owned(), address.to_owned()])
-            .collect()
-    };
-    let check = |words: &[&'static str], address: &str, status: i32, expected: &str| {
-        let words = with(words, address);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        refuse(&words, status, expected);
-    };
-    // Nobody listens on a port that was just given back.
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    check(
-        &["noop", "--insecure"],
-        &free.to_string(),
-        UNAVAILABLE,
-        "is the server running",
-    );
-    check(&["noop"], &explicit, USAGE, "--insecure");
-    check(&["noop", "--insecure"], "localhost", USAGE, "HOST:PORT");
-    check(
-        &["noop", "--insecure"],
-        "no.such.host.invalid:21",
-        UNAVAILABLE,
-        "no such host",
-    );
-    check(&["get", "--insecure"], &explicit, USAGE, "--path");
-    check(&["replay", "--insecure"], &explicit, USAGE, "--trace");
-    check(
-        &["noop", "--ca", "/does/not/exist"],
-        &explicit,
-        NO_INPUT,
-        "/does/not/exist",
-    );
-    check(
-        &["noop", "--insecure", "--timeout", "0.5"],
-        &implicit,
-        UNAVAILABLE,
-        "--security",
-    );
-    check(
-        &["noop", "--insecure", "--security", "implicit"],
-        &explicit,
-        UNAVAILABLE,
-        "--security",
-    );
-    check(
-        &["small", "--insecure", "--path", "not-there"],
-        &explicit,
-        UNAVAILABLE,
-        "--path",
-    );
-    refuse(
-        &["compare", "/does/not/exist", "b"],
-        NO_INPUT,
-        "/does/not/exist",
-    );
-}
-
-#[test]
-fn certificates_are_verified_when_asked_for() {
-    let identity = Identity::shared();
-    let file = identity.certificate_file.to_str().unwrap();
-    let mut words = vec!["noop", "--count", "2", "--ca", file];
-    let good = report(Port::Explicit, &words);
-    assert_eq!(number(&good, "operations"), 2);
-    // The system trusts no certificate of a test.
-    words.truncate(4);
-    words.push("system");
-    let refused = run(command(&server(), Port::Explicit, &words));
-    let code = refused.status.code();
-    assert!(matches!(code, Some(UNAVAILABLE | NO_INPUT)), "{refused:?}");
-}
-
-#[test]
-fn percentile_files_and_the_page_are_complete() {
-    let directory = tempfile::tempdir().unwrap();
-    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-    let (page, files, prefix) = (at("report.html"), at("files/"), at("run"));
-    let words = [
-        "get", "--path", LARGE, "--count", "20", "--html", &page, "--hgrm",
-    ];
-    report(Port::Explicit, &[&words[..], &[&files]].concat());
-    report(Port::Explicit, &[&words[..], &[&prefix]].concat());
-    for path in [
-        at("files/transfer.hgrm"),
-        at("run-transfer.hgrm"),
-        at("run-connect.hgrm"),
-    ] {
-        let text = std::fs::read_to_string(&path).unwrap();
-        let lines = text.lines().filter(|line| !line.starts_with('#')).skip(2);
-        let last = lines.last().unwrap().split_whitespace();
-        let last: Vec<f64> = last.map(|word| word.parse().unwrap()).collect();
-        let total = if path.contains("transfer") { 20.0 } else { 1.0 };
-        assert!(last[0] > 0.0 && last[1..] == [1.0, total], "{path}: {text}");
-        assert!(text.contains("#[Max     ="), "{path}");
-    }
-    let text = std::fs::read_to_string(&page).unwrap();
-    assert!(text.starts_with("<!DOCTYPE html>") && text.trim_end().ends_with("</html>"));
-    assert!(
-        text.contains("\"workload\":\"get\"") && text.contains("[\"transfer\",[["),
-        "the data"
-    );
-    let text = text.replace("http://www.w3.org/2000/svg", "");
-    for word in ["http://", "https://", "src=", "url(", "@import"] {
-        assert!(!text.contains(word), "{word}: it fetches something");
-    }
-}
-
-#[test]
-fn two_reports_are_compared() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = |name: &str| directory.path().join(name);
-    let server = server();
-    for (name, count) in [("a.json", "5"), ("b.json", "10")] {
-        let words = ["noop", "--insecure", "--quiet", "--count", count, "--json"];
-        let mut command = command(&server, Port::Explicit, &words);
-        // The option's value comes last but the helper adds others.
-        command = rebuild(&command, &file(name));
-        let output = run(command);
-        assert!(output.status.success(), "{output:?}");
-        assert!(
-            output.stdout.is_empty() && output.stderr.is_empty(),
-            "{output:?}"
-        );
-    }
-    let mut compare = Command::new(env!("CARGO_BIN_EXE_ringftpd-load"));
-    let output = compare
-        .arg("compare")
-        .arg(file("a.json"))
-        .arg(file("b.json"))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    for row in ["operations/s", "command p99 ", "login p50 ", "B / A"] {
-        assert!(text.contains(row), "no {row} in:\n{text}");
-    }
-    std::fs::write(file("b.json"), "{}").unwrap();
-    let mut compare = Command::new(env!("CARGO_BIN_EXE_ringftpd-load"));
-    let output = compare
-        .arg("compare")
-        .arg(file("a.json"))
-        .arg(file("b.json"))
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(NO_INPUT));
-}
-
-/// The same command with a value behind its `--json`.
-fn rebuild(command: &Command, file: &Path) -> Command {
-    let mut rebuilt = Command::new(command.get_program());
-    for argument in command.get_args() {
-        rebuilt.arg(argument);
-        if argument == "--json" {
-            rebuilt.arg(file);
-        }
-    }
-    rebuilt
-}
-
-#[test]
-fn an_interrupt_ends_the_run_and_still_prints() {
-    let server = server();
-    let words = ["noop", "--insecure", "--duration", "60", "--sessions", "3"];
-    let mut command = command(&server, Port::Explicit, &words);
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    std::thread::sleep(Duration::from_secs(2));
-    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-    kill_process(pid, Signal::INT).unwrap();
-    let began = Instant::now();
-    let output = child.wait_with_output().unwrap();
-    assert!(began.elapsed() < Duration::from_secs(10));
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        text.contains("ended early") && text.contains("command"),
-        "{output:?}"
-    );
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-}
-
-/// A server that dies in the middle is an error of the run, and the run ends in time.
-#[test]
-fn a_server_that_goes_away_is_an_error() {
-    let server = Server::start(&[]);
-    let words = ["noop", "--insecure", "--duration", "3", "--sessions", "2"];
-    let mut command = command(&server, Port::Explicit, &words);
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    std::thread::sleep(Duration::from_millis(1500));
-    server.signal(Signal::KILL);
-    let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(ERRORS), "{output:?}");
-    assert!(text.starts_with("ERRORS"), "errors come first: {text}");
-    assert!(
-        text.contains("refused") || text.contains("reset") || text.contains("closed"),
-        "{text}"
-    );
 }
