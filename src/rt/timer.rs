@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{now, sleep_until};
 use crate::sys::ring;
 
-/// Waits for so long, to the microsecond, where [`sleep`] rounds up to the next millisecond. Once begun
+/// Waits for so long, to the microsecond, where [`super::sleep`] rounds up to the next millisecond. Once begun
 /// it ends by itself only: for short waits.
 pub async fn pause(time: Duration) {
     // It ends with ETIME, as it should; a kernel that refused it would be no reason to wait.
