@@ -50,6 +50,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "vfs",
         ],
     ),
+    ("load", &["proto", "rt", "sys", "tls"]),
     (
         "config",
         &[
@@ -402,10 +403,8 @@ fn the_top_level_holds_what_it_should() {
 fn the_readme_names_every_option() {
     let readme = read("README.md");
     let mut problems = Vec::new();
-    let (server, load) = (
-        env!("CARGO_BIN_EXE_ringftpd"),
-        env!("CARGO_BIN_EXE_ringftpd-load"),
-    );
+    let server = env!("CARGO_BIN_EXE_ringftpd");
+    let load = env!("CARGO_BIN_EXE_ringftpd-load");
     for (program, words) in [
         (server, &["serve"][..]),
         (server, &["doctor"]),
@@ -413,7 +412,9 @@ fn the_readme_names_every_option() {
         (server, &["user", "passwd"]),
         (server, &["user", "remove"]),
         (server, &["user", "list"]),
+        // Every workload has the same options.
         (load, &["get"]),
+        (load, &["compare"]),
     ] {
         let help = Command::new(program)
             .args(words)

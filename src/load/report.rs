@@ -1,269 +1,298 @@
-//! What a run found out: a table, JSON, and a comparison of two.
+//! The report of a run, as `--json` writes it. Names and units are stable: fields may be added, none
+//! changes its meaning.
 
-use std::fmt;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::stats::{Phase, Stats};
-use super::{Extent, Plan};
-use crate::proto::client::Security;
+use super::settings::{Extent, Security, Settings, Suite, Verify};
+use super::statistics::{Durations, Phase, Statistics};
 use crate::sys::host;
+use crate::tls::Version;
 
-/// Percentiles of a phase, in microseconds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Percentiles {
-    /// The phase, see [`Phase::name`].
-    pub phase: String,
-    /// How many there were.
-    pub count: u64,
-    /// Half of them took no longer.
-    pub p50: f64,
-    /// 90 % of them.
-    pub p90: f64,
-    /// 99 % of them.
-    pub p99: f64,
-    /// 99.9 % of them.
-    pub p999: f64,
-    /// The longest.
-    pub max: f64,
-    /// Mean.
-    pub mean: f64,
-}
+/// Version of this structure; it grows when a field changes its meaning.
+const FORMAT: u32 = 1;
 
-/// Failures of a kind.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Failures {
-    /// refused, reset, timeout, closed, tls, protocol, `reply NNN`, size, mismatch, exhausted.
-    pub kind: String,
-    /// How many.
-    pub count: u64,
-    /// What the server said to one of them, if it said anything.
-    pub example: String,
-}
-
-/// A second of the measured time.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Second {
-    /// Operations that ended in it.
-    pub operations: u64,
-    /// Octets that moved in it.
-    pub octets: u64,
-}
-
-/// The result of a run. This is its JSON, whose names stay as they are.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// A run and what came of it. Times are seconds where the name does not say otherwise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Version of the generator.
+    /// Version of this structure.
+    pub format: u32,
+    /// `ringftpd-load` and its version.
     pub version: String,
-    /// Release of the kernel that it ran on.
+    /// Release of the kernel.
     pub kernel: String,
     /// The workload's name.
     pub workload: String,
-    /// Address and port.
+    /// What was asked for.
+    pub settings: Asked,
+    /// TLS version and suite of the control connections; absent without TLS.
+    pub protection: Option<String>,
+    /// Time of measuring.
+    pub seconds: f64,
+    /// Time to open all sessions.
+    pub open_seconds: f64,
+    /// Operations that were finished in the time of measuring.
+    pub operations: u64,
+    /// Octets of files and listings in that time, in either direction.
+    pub octets: u64,
+    /// `operations / seconds`.
+    pub ops_per_second: f64,
+    /// `octets / seconds / 10^6`.
+    pub megabytes_per_second: f64,
+    /// Durations by phase: connect, handshake_control_full, handshake_control_resumed,
+    /// handshake_data_full, handshake_data_resumed, login, session, command, data_connection, first_byte,
+    /// transfer; in mixed and replay also transfer_get, transfer_put, transfer_list and transfer_small,
+    /// which are parts of transfer. Phases that did not happen are absent.
+    pub phases: BTreeMap<String, Percentiles>,
+    /// How many errors of each kind: refused, timeout, tls, `reply NNN`, short, mismatch, reset, closed,
+    /// protocol, system.
+    pub errors: BTreeMap<String, u64>,
+    /// What the first error of each kind said.
+    pub error_examples: BTreeMap<String, String>,
+    /// TLS handshakes that resumed a session, in the time of measuring where that applies.
+    pub resumed: u64,
+    /// TLS handshakes that did not.
+    pub full: u64,
+    /// Protected downloads that ended without close_notify.
+    pub unclosed: u64,
+    /// With `rate`: operations that were due in the time of measuring and were never begun.
+    pub missed_arrivals: u64,
+    /// CPU time of this program in the time of measuring, all cores together.
+    pub client_cpu_seconds: f64,
+    /// The run was ended early, by a signal.
+    pub interrupted: bool,
+    /// What happened in each second of measuring; the last one may be cut short.
+    pub series: Vec<Point>,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    /// `HOST:PORT`.
     pub server: String,
     /// explicit, implicit or clear.
     pub security: String,
-    /// P or C.
+    /// `P` or `C`.
     pub protect: String,
-    /// Cipher suite of data connections, else of control connections.
+    /// `1.2` or `1.3`, if only that was offered.
+    pub tls: Option<String>,
+    /// aes128, aes256 or chacha20, if only that was offered.
     pub suite: Option<String>,
-    /// Sessions at once.
+    /// Data connections resume.
+    pub resume: bool,
+    /// The server connects data connections.
+    pub active: bool,
+    /// Sessions at the same time.
     pub sessions: usize,
     /// Threads.
-    pub cores: usize,
-    /// Intended operations a second, in an open loop.
+    pub threads: usize,
+    /// Time of measuring that was asked for.
+    pub duration: Option<f64>,
+    /// Operations that were asked for.
+    pub count: Option<u64>,
+    /// Time before measuring.
+    pub warm_up: f64,
+    /// Arrivals a second; absent in a closed loop.
     pub rate: Option<f64>,
-    /// Measured time in seconds.
-    pub seconds: f64,
-    /// Seconds until all sessions were logged in.
-    pub seconds_to_open: f64,
-    /// Operations that succeeded.
-    pub operations: u64,
+    /// Files or directories.
+    pub paths: Vec<String>,
+    /// Octets of an upload, where there are uploads.
+    pub size: Option<u64>,
+    /// Listing command, where there are listings.
+    pub command: Option<String>,
+    /// size, sha256 or none.
+    pub verify: String,
+}
+
+/// Durations of one phase, in microseconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// How many there were.
+    pub count: u64,
+    /// The shortest.
+    pub min_us: f64,
+    /// Their mean.
+    pub mean_us: f64,
+    /// Half of them were not longer.
+    pub p50_us: f64,
+    /// 90 %.
+    pub p90_us: f64,
+    /// 99 %.
+    pub p99_us: f64,
+    /// 99.9 %.
+    pub p999_us: f64,
+    /// The longest.
+    pub max_us: f64,
+}
+
+impl Percentiles {
+    fn new(durations: &Durations) -> Self {
+        let at = |quantile| microseconds(durations.value_at_quantile(quantile));
+        Self {
+            count: durations.len(),
+            min_us: microseconds(durations.min()),
+            mean_us: durations.mean() / 1e3,
+            p50_us: at(0.5),
+            p90_us: at(0.9),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            max_us: microseconds(durations.max()),
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "2^53 ns are 104 days")]
+fn microseconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e3
+}
+
+/// One second of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Point {
     /// Octets of files and listings.
     pub octets: u64,
-    /// Operations a second.
-    pub ops_per_second: f64,
-    /// 10^6 octets a second.
-    pub megabytes_per_second: f64,
-    /// CPU seconds of the generator, from its start to its end.
-    pub client_cpu_seconds: f64,
-    /// Latencies, in microseconds.
-    pub phases: Vec<Percentiles>,
-    /// Failures by kind; empty if there were none.
-    pub errors: Vec<Failures>,
-    /// Second by second.
-    pub series: Vec<Second>,
+    /// Operations finished.
+    pub operations: u64,
+}
+
+/// What the run itself, rather than its cores, has measured.
+#[derive(Debug, Clone, Default)]
+pub struct Frame {
+    /// Time of measuring.
+    pub measured: Duration,
+    /// Time to open all sessions.
+    pub opening: Duration,
+    /// CPU time of this program in the time of measuring.
+    pub cpu: Duration,
+    /// TLS version and suite of control connections.
+    pub protection: Option<String>,
+    /// Ended by a signal.
+    pub interrupted: bool,
 }
 
 impl Report {
-    pub(super) fn new(
-        plan: &Plan,
-        stats: Stats,
-        time: Duration,
-        opened: Duration,
-        cpu: Duration,
-    ) -> Self {
-        let seconds = time.as_secs_f64().max(1e-9);
-        let phases = Phase::ALL
+    /// The report of a run.
+    #[must_use]
+    pub fn new(settings: &Settings, statistics: &Statistics, frame: &Frame) -> Self {
+        let seconds = frame.measured.as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
+        let rate = |count: u64| match seconds {
+            seconds if seconds > 0.0 => count as f64 / seconds,
+            _ => 0.0,
+        };
+        let phases: BTreeMap<String, Percentiles> = Phase::ALL
             .into_iter()
-            .filter_map(|phase| percentiles(&stats, phase));
-        let errors = stats.failures.iter().map(|(trouble, count)| Failures {
-            kind: trouble.to_string(),
-            count: *count,
-            example: stats.examples.get(trouble).cloned().unwrap_or_default(),
-        });
-        let mut series: Vec<Second> = stats
-            .series
-            .iter()
-            .map(|&(operations, octets)| Second { operations, octets })
+            .filter_map(|phase| {
+                let durations = statistics.durations(phase)?;
+                Some((phase.name().to_owned(), Percentiles::new(durations)))
+            })
             .collect();
-        if let Extent::Time(time) = plan.extent {
-            series.truncate(usize::try_from(time.as_secs().max(1)).unwrap_or(usize::MAX));
-        }
+        let handshakes = |names: [&str; 2]| {
+            let counts = names.into_iter().filter_map(|name| phases.get(name));
+            counts.map(|phase| phase.count).sum()
+        };
+        let errors = &statistics.errors;
         Self {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            format: FORMAT,
+            version: concat!("ringftpd-load ", env!("CARGO_PKG_VERSION")).to_owned(),
             kernel: host::kernel_release(),
-            workload: plan.workload.name().to_owned(),
-            server: plan.server.to_string(),
-            security: match plan.security {
+            workload: settings.workload.name().to_owned(),
+            settings: Asked::new(settings),
+            protection: frame.protection.clone(),
+            seconds,
+            open_seconds: frame.opening.as_secs_f64(),
+            operations: statistics.operations,
+            octets: statistics.octets,
+            ops_per_second: rate(statistics.operations),
+            megabytes_per_second: rate(statistics.octets) / 1e6,
+            resumed: handshakes(["handshake_control_resumed", "handshake_data_resumed"]),
+            full: handshakes(["handshake_control_full", "handshake_data_full"]),
+            phases,
+            errors: errors
+                .iter()
+                .map(|(kind, errors)| (kind.to_string(), errors.count))
+                .collect(),
+            error_examples: errors
+                .iter()
+                .map(|(kind, errors)| (kind.to_string(), errors.first.clone()))
+                .collect(),
+            unclosed: statistics.unclosed,
+            missed_arrivals: statistics.missed,
+            client_cpu_seconds: frame.cpu.as_secs_f64(),
+            interrupted: frame.interrupted,
+            series: statistics
+                .series
+                .iter()
+                .map(|second| Point {
+                    octets: second.octets,
+                    operations: second.operations,
+                })
+                .collect(),
+        }
+    }
+
+    /// All errors together.
+    #[must_use]
+    pub fn error_count(&self) -> u64 {
+        self.errors.values().sum()
+    }
+}
+
+impl Asked {
+    fn new(settings: &Settings) -> Self {
+        use super::settings::Workload as W;
+        let workload = settings.workload;
+        let uploads = matches!(workload, W::Put | W::Mixed);
+        let lists = matches!(workload, W::List | W::Mixed);
+        let text = |word: &str| word.to_owned();
+        Self {
+            server: format!("{}:{}", settings.host, settings.server.port()),
+            security: text(match settings.security {
                 Security::Explicit => "explicit",
                 Security::Implicit => "implicit",
                 Security::None => "clear",
-            }
-            .to_owned(),
-            protect: if plan.protect_data { "P" } else { "C" }.to_owned(),
-            suite: stats.suite.clone(),
-            sessions: plan.sessions,
-            cores: plan.cores.len(),
-            rate: plan.rate,
-            seconds,
-            seconds_to_open: opened.as_secs_f64(),
-            operations: stats.operations,
-            octets: stats.octets,
-            ops_per_second: stats.operations as f64 / seconds,
-            megabytes_per_second: stats.octets as f64 / seconds / 1e6,
-            client_cpu_seconds: cpu.as_secs_f64(),
-            phases: phases.collect(),
-            errors: errors.collect(),
-            series,
+            }),
+            protect: text(match settings.protect_data {
+                true => "P",
+                false => "C",
+            }),
+            tls: settings.version.map(|version| {
+                text(match version {
+                    Version::Tls12 => "1.2",
+                    Version::Tls13 => "1.3",
+                })
+            }),
+            suite: settings.suite.map(|suite| {
+                text(match suite {
+                    Suite::Aes128 => "aes128",
+                    Suite::Aes256 => "aes256",
+                    Suite::Chacha20 => "chacha20",
+                })
+            }),
+            resume: settings.resume,
+            active: settings.active,
+            sessions: settings.sessions,
+            threads: settings.cores.len(),
+            duration: match settings.extent {
+                Extent::Time(time) => Some(time.as_secs_f64()),
+                Extent::Operations(_) => None,
+            },
+            count: match settings.extent {
+                Extent::Time(_) => None,
+                Extent::Operations(count) => Some(count),
+            },
+            warm_up: settings.warm_up.as_secs_f64(),
+            rate: settings.rate,
+            paths: settings.paths.clone(),
+            size: uploads.then_some(settings.size),
+            command: lists.then(|| text(settings.command.verb())),
+            verify: text(match settings.verify {
+                Verify::Size => "size",
+                Verify::Sha256 => "sha256",
+                Verify::None => "none",
+            }),
         }
-    }
-
-    /// Did everything go well, and was there anything?
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.errors.is_empty() && self.operations > 0
-    }
-
-    /// The two side by side, with ratios of the second to the first.
-    #[must_use]
-    pub fn compare(&self, other: &Self) -> String {
-        let mut lines = vec![format!(
-            "{:<32} {:>14} {:>14} {:>8}",
-            format!("{} / {}", self.workload, other.workload),
-            "A",
-            "B",
-            "B/A"
-        )];
-        let mut row = |name: String, a: f64, b: f64| {
-            let ratio = if a > 0.0 {
-                format!("{:.3}", b / a)
-            } else {
-                "-".to_owned()
-            };
-            lines.push(format!("{name:<32} {a:>14.1} {b:>14.1} {ratio:>8}"));
-        };
-        row(
-            "operations/s".to_owned(),
-            self.ops_per_second,
-            other.ops_per_second,
-        );
-        row(
-            "MB/s".to_owned(),
-            self.megabytes_per_second,
-            other.megabytes_per_second,
-        );
-        for ours in &self.phases {
-            let Some(theirs) = other.phases.iter().find(|phase| phase.phase == ours.phase) else {
-                continue;
-            };
-            row(format!("{} p50 µs", ours.phase), ours.p50, theirs.p50);
-            row(format!("{} p99 µs", ours.phase), ours.p99, theirs.p99);
-        }
-        let errors = |report: &Self| -> u64 { report.errors.iter().map(|kind| kind.count).sum() };
-        row(
-            "failures".to_owned(),
-            errors(self) as f64,
-            errors(other) as f64,
-        );
-        lines.join("\n")
-    }
-}
-
-fn percentiles(stats: &Stats, phase: Phase) -> Option<Percentiles> {
-    let times = stats.latencies(phase)?;
-    let at = |quantile| times.value_at_quantile(quantile) as f64 / 1e3;
-    Some(Percentiles {
-        phase: phase.name().to_owned(),
-        count: times.len(),
-        p50: at(0.5),
-        p90: at(0.9),
-        p99: at(0.99),
-        p999: at(0.999),
-        max: times.max() as f64 / 1e3,
-        mean: times.mean() / 1e3,
-    })
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Failures {
-            kind,
-            count,
-            example,
-        } in &self.errors
-        {
-            write!(f, "FAILED {count} times: {kind}")?;
-            match example.as_str() {
-                "" => writeln!(f)?,
-                example => writeln!(f, " ({example})")?,
-            }
-        }
-        writeln!(
-            f,
-            "{} on {} ({}, PROT {}, {}), {} sessions on {} cores, {:.2} s (sessions there after {:.2} s)",
-            self.workload,
-            self.server,
-            self.security,
-            self.protect,
-            self.suite.as_deref().unwrap_or("no TLS"),
-            self.sessions,
-            self.cores,
-            self.seconds,
-            self.seconds_to_open,
-        )?;
-        writeln!(
-            f,
-            "{} operations, {:.1}/s; {} octets, {:.1} MB/s; {:.2} CPU s of this client",
-            self.operations,
-            self.ops_per_second,
-            self.octets,
-            self.megabytes_per_second,
-            self.client_cpu_seconds,
-        )?;
-        write!(
-            f,
-            "{:<26} {:>9} {:>10} {:>10} {:>10} {:>10} {:>10}",
-            "microseconds", "count", "p50", "p90", "p99", "p99.9", "max"
-        )?;
-        for phase in &self.phases {
-            write!(
-                f,
-                "\n{:<26} {:>9} {:>10.1} {:>10.1} {:>10.1} {:>10.1} {:>10.1}",
-                phase.phase, phase.count, phase.p50, phase.p90, phase.p99, phase.p999, phase.max
-            )?;
-        }
-        Ok(())
     }
 }

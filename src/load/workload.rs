@@ -1,252 +1,298 @@
-//! What sessions do.
+//! What one session does.
 
-use std::time::Duration;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use super::Shared;
-use super::session::Session;
-use super::trouble::Trouble;
+use super::control::{Control, Outcome};
+use super::core::{Core, Turn};
+use super::data::{Sink, Work};
+use super::failure::{Failure, Kind};
+use super::mix::{Part, Sequence};
+use super::put::Uploads;
+use super::settings::{ListCommand, Verify, Workload};
+use super::statistics::Phase;
+use super::tls::SessionCache;
 use crate::rt;
 
-/// Before a session that has failed tries again.
-const PAUSE: Duration = Duration::from_millis(20);
+/// After a failure the session waits so long, so that a server in trouble is not flooded.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// What a session does again and again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Workload {
-    /// Downloads of these files, in turn.
-    Get(Vec<String>),
-    /// Uploads of so many octets to a directory.
-    Put {
-        /// The directory, without the slash at its end.
-        directory: String,
-        /// Octets of each.
-        octets: u64,
-        /// They stay there.
-        keep: bool,
-    },
-    /// Downloads of the files of a directory, in turn.
-    Small(String),
-    /// Listings: the command, with its argument.
-    List(String),
-    /// Of ten operations six downloads of files of a directory, two uploads of so many octets, which are
-    /// deleted, and two listings.
-    Mixed {
-        /// The directory.
-        directory: String,
-        /// Octets of each upload.
-        octets: u64,
-    },
-    /// Logins and QUIT.
-    Login,
-    /// Nothing but being there, for so long.
-    Idle(Duration),
-    /// NOOP.
-    Noop,
+/// A session and the state of its work.
+pub struct Session {
+    pub(super) core: Rc<Core>,
+    /// Its place among those of its core.
+    pub(super) slot: usize,
+    cache: Arc<SessionCache>,
+    pub(super) control: Option<Control>,
+    /// The next file, large file, small file.
+    next: [usize; 3],
+    parts: Sequence,
+    pub(super) uploads: Uploads,
 }
 
-impl Workload {
-    /// The name in reports and on the command line.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Get(_) => "get",
-            Self::Put { .. } => "put",
-            Self::Small(_) => "small",
-            Self::List(_) => "list",
-            Self::Mixed { .. } => "mixed",
-            Self::Login => "login",
-            Self::Idle(_) => "idle",
-            Self::Noop => "noop",
-        }
-    }
-}
-
-/// A session from its login to its end.
-pub(super) async fn session(shared: Shared) {
-    let mut worker = Worker {
-        number: shared.turn(),
-        files: Vec::new(),
-        done: 0,
-        session: None,
-        shared,
+/// Runs a session from beginning to end.
+pub async fn run(core: Rc<Core>, slot: usize, number: usize) {
+    let mut session = Session {
+        slot,
+        cache: Arc::default(),
+        control: None,
+        next: [number; 3],
+        parts: core.settings().mix.sequence(number),
+        uploads: Uploads::new(&core, number),
+        core,
     };
-    if worker.shared.plan.workload != Workload::Login {
-        while let Err(trouble) = worker.prepare().await {
-            worker.shared.fail(trouble);
-            rt::sleep(PAUSE).await;
-            if worker.shared.is_over() {
-                break;
-            }
-        }
+    let workload = session.core.settings().workload;
+    if workload != Workload::Login {
+        session.open_first().await;
     }
-    let common = &worker.shared.common;
-    common
-        .ready
-        .fetch_add(1, std::sync::atomic::Ordering::Release);
-    while common.start.get().is_none() {
-        rt::sleep(Duration::from_millis(5)).await;
+    session.core.shared.opened.fetch_add(1, Ordering::Relaxed);
+    session.core.started().await;
+    match workload {
+        Workload::Idle => session.idle().await,
+        _ => session.work().await,
     }
-    worker.work().await;
-    if let Some(session) = worker.session.take() {
-        let _ = session.quit().await;
-    }
+    session.core.done();
+    session.leave().await;
 }
 
-struct Worker {
-    shared: Shared,
-    /// Of the sessions of this core.
-    number: usize,
-    session: Option<Session>,
-    /// Names of the files to be downloaded.
-    files: Vec<String>,
-    done: usize,
-}
-
-impl Worker {
-    /// Logs in and finds out what there is.
-    async fn prepare(&mut self) -> Result<(), Trouble> {
-        let mut session = Session::log_in(&self.shared).await?;
-        let workload = &self.shared.plan.workload;
-        if let Workload::Small(directory) | Workload::Mixed { directory, .. } = workload
-            && self.files.is_empty()
-        {
-            let mut names = Vec::new();
-            let command = format!("NLST {directory}");
-            session.download(&command, Some(&mut names)).await?;
-            self.files = names_in(directory, &names);
-            if self.files.is_empty() {
-                return Err(Trouble::Size);
-            }
+impl Session {
+    async fn open_first(&mut self) {
+        let core = Rc::clone(&self.core);
+        let _permit = core.opening.acquire().await;
+        if let Err(failure) = self.open(false).await {
+            core.count_error(&failure);
         }
-        self.session = Some(session);
+    }
+
+    async fn open(&mut self, timed: bool) -> Result<(), Failure> {
+        self.control = Some(Control::open(&self.core, &self.cache, timed).await?);
         Ok(())
     }
 
+    /// One operation after the other until the run is over.
     async fn work(&mut self) {
-        if let Workload::Idle(time) = self.shared.plan.workload {
-            let since = rt::now();
-            rt::sleep(time).await;
-            self.shared.count_operation(since);
-            return;
+        while let Some(turn) = self.core.next_turn().await {
+            match self.operate(turn).await {
+                Ok(true) => self.core.count_operation(),
+                // Cut off by the end of the run.
+                Ok(false) => {}
+                Err(_) if self.core.is_over() => self.control = None,
+                Err(failure) => {
+                    self.core.count_error(&failure);
+                    if !failure.usable {
+                        self.control = None;
+                    }
+                    rt::sleep(PAUSE_AFTER_FAILURE).await;
+                }
+            }
         }
-        while !self.shared.is_over() {
-            let intended = self.shared.arrival().await;
-            if self.shared.is_over() || !self.shared.take_one() {
+    }
+
+    /// One operation; false when the end of the run has cut it off.
+    async fn operate(&mut self, turn: Turn) -> Result<bool, Failure> {
+        let intended = turn.intended;
+        let core = Rc::clone(&self.core);
+        let settings = core.settings();
+        if settings.workload == Workload::Login {
+            return self.log_in_and_out(intended).await;
+        }
+        if self.control.is_none() {
+            self.open(true).await?;
+        }
+        match settings.workload {
+            Workload::Get | Workload::Small => self.get_next(intended).await,
+            Workload::Put => self.put_next(settings.size, intended).await,
+            Workload::List => self.list(intended).await,
+            Workload::Mixed => self.next_part(intended).await,
+            Workload::Replay => self.repeat(turn).await,
+            Workload::Noop | Workload::Login | Workload::Idle => self.say_noop(intended).await,
+        }
+    }
+
+    /// The connection that [`Self::operate`] has made sure of.
+    pub(super) fn control(&mut self) -> Result<&mut Control, Failure> {
+        self.control
+            .as_mut()
+            .ok_or_else(|| Failure::new(Kind::Closed, "the session is not open"))
+    }
+
+    async fn log_in_and_out(&mut self, intended: Instant) -> Result<bool, Failure> {
+        if !self.core.settings().resume_logins {
+            self.cache = Arc::default();
+        }
+        self.open(true).await?;
+        if let Some(control) = self.control.take() {
+            control.quit().await?;
+        }
+        self.core.note(Phase::Session, intended);
+        Ok(true)
+    }
+
+    async fn say_noop(&mut self, intended: Instant) -> Result<bool, Failure> {
+        let reply = self.control()?.command("NOOP").await?;
+        if !reply.is_positive() {
+            return Err(Failure::reply(&reply));
+        }
+        self.core.note(Phase::Command, intended);
+        Ok(true)
+    }
+
+    async fn get_next(&mut self, intended: Instant) -> Result<bool, Failure> {
+        let count = self.core.shared.files.len();
+        let place = next(&mut self.next, 0).checked_rem(count).unwrap_or(0);
+        self.get(place, intended).await
+    }
+
+    /// Downloads one of the files that are known, and checks it.
+    async fn get(&mut self, place: usize, intended: Instant) -> Result<bool, Failure> {
+        let core = Rc::clone(&self.core);
+        let file = core.shared.files.get(place);
+        let file = file.ok_or_else(|| Failure::harmless(Kind::System, "no file to download"))?;
+        let mut sink = match core.settings().verify {
+            Verify::Sha256 => Sink::hash(),
+            Verify::Size | Verify::None => Sink::Count,
+        };
+        let outcome = self.receive(&file.path, &mut sink, intended).await?;
+        if outcome.cut {
+            return Ok(false);
+        }
+        core.verify(place, outcome.octets, sink.digest())
+            .map_err(|failure| failure.of(&file.path))?;
+        Ok(true)
+    }
+
+    async fn receive(
+        &mut self,
+        path: &str,
+        sink: &mut Sink,
+        intended: Instant,
+    ) -> Result<Outcome, Failure> {
+        let core = Rc::clone(&self.core);
+        let slot = self.slot;
+        let command = format!("RETR {path}");
+        let mut work = Work::Receive(sink);
+        let control = self.control()?;
+        let transfer = control.transfer(&core, slot, command, &mut work, intended);
+        transfer.await.map_err(|failure| failure.of(path))
+    }
+
+    /// The next operation of `mixed`.
+    async fn next_part(&mut self, intended: Instant) -> Result<bool, Failure> {
+        let core = Rc::clone(&self.core);
+        let shared = &core.shared;
+        let pick = |places: &[usize], number: usize| {
+            let place = number.checked_rem(places.len()).unwrap_or(0);
+            places.get(place).copied().unwrap_or(0)
+        };
+        let (phase, result) = match self.parts.next() {
+            None | Some(Part::Get) => {
+                let place = pick(&shared.large, next(&mut self.next, 1));
+                (Phase::TransferGet, self.get(place, intended).await)
+            }
+            Some(Part::Small) => {
+                let place = pick(&shared.small, next(&mut self.next, 2));
+                (Phase::TransferSmall, self.get(place, intended).await)
+            }
+            Some(Part::List) => (Phase::TransferList, self.list(intended).await),
+            Some(Part::Put) => {
+                let size = core.settings().size;
+                (Phase::TransferPut, self.put_next(size, intended).await)
+            }
+        };
+        if let Ok(true) = result {
+            core.note(phase, intended);
+        }
+        result
+    }
+
+    /// One transfer of a trace.
+    async fn repeat(&mut self, turn: Turn) -> Result<bool, Failure> {
+        let core = Rc::clone(&self.core);
+        let settings = core.settings();
+        let place = usize::try_from(turn.number).unwrap_or(usize::MAX);
+        let entry = settings.trace.get(place);
+        let entry = entry.ok_or_else(|| Failure::harmless(Kind::System, "the trace has ended"))?;
+        let (phase, whole) = if entry.upload {
+            let whole = self.put_next(entry.size, turn.intended).await?;
+            (Phase::TransferPut, whole)
+        } else {
+            let prefix = settings.paths.first().map_or("", String::as_str);
+            let path = format!("{}{}", prefix.trim_end_matches('/'), entry.path);
+            let outcome = self.receive(&path, &mut Sink::Count, turn.intended).await?;
+            (Phase::TransferGet, !outcome.cut)
+        };
+        if whole {
+            core.note(phase, turn.intended);
+        }
+        Ok(whole)
+    }
+
+    async fn list(&mut self, intended: Instant) -> Result<bool, Failure> {
+        let core = Rc::clone(&self.core);
+        let directory = core.settings().paths.first().map_or("", String::as_str);
+        let command = listing(core.settings().command, directory);
+        let mut sink = Sink::Count;
+        let slot = self.slot;
+        let outcome = self
+            .control()?
+            .transfer(
+                &core,
+                slot,
+                command,
+                &mut Work::Receive(&mut sink),
+                intended,
+            )
+            .await
+            .map_err(|failure| failure.of(directory))?;
+        Ok(!outcome.cut)
+    }
+
+    /// Stays until the time to hold has passed, or the server ends the connection.
+    async fn idle(&mut self) {
+        let core = Rc::clone(&self.core);
+        let Some(control) = &mut self.control else {
+            return;
+        };
+        let ended = tokio::select! {
+            ended = control.rest() => ended,
+            () = core.over() => {
+                // The time of measuring has just ended, and this session was there all the time.
+                core.statistics.borrow_mut().operations += 1;
                 return;
             }
-            match self.operate().await {
-                Ok(()) => self.shared.count_operation(intended),
-                Err(trouble) => {
-                    self.shared.fail(trouble);
-                    // What state the dialogue is in is unclear.
-                    self.session = None;
-                    rt::sleep(PAUSE).await;
-                }
-            }
-            self.done += 1;
-        }
+        };
+        let what = "the server has ended an idle session";
+        let failure = ended.err();
+        core.count_error(&failure.unwrap_or_else(|| Failure::new(Kind::Closed, what)));
+        self.control = None;
     }
 
-    async fn operate(&mut self) -> Result<(), Trouble> {
-        let plan = std::sync::Arc::clone(&self.shared.plan);
-        if plan.workload == Workload::Login {
-            return Session::log_in(&self.shared).await?.quit().await;
+    async fn leave(&mut self) {
+        self.delete_uploads().await;
+        if let Some(control) = self.control.take() {
+            // The run is over; a server that does not say goodbye is no error of what was measured.
+            let _ = control.quit().await;
         }
-        if self.session.is_none() {
-            self.prepare().await?;
-        }
-        let file = self.file();
-        let name = format!("load-{}-{}", std::process::id(), self.number);
-        let Some(session) = &mut self.session else {
-            return Err(Trouble::Closed);
-        };
-        match &plan.workload {
-            Workload::Get(_) | Workload::Small(_) => {
-                session.download(&format!("RETR {file}"), None).await?;
-            }
-            Workload::Put {
-                directory,
-                octets,
-                keep,
-            } => {
-                let path = match keep {
-                    true => format!("{directory}/{name}-{}", self.done),
-                    false => format!("{directory}/{name}"),
-                };
-                put(session, &path, *octets, !keep).await?;
-            }
-            Workload::List(command) => {
-                session.download(command, None).await?;
-            }
-            Workload::Mixed { directory, octets } => match self.done % 10 {
-                2 | 7 => put(session, &format!("{directory}/{name}"), *octets, true).await?,
-                4 | 9 => {
-                    session.download(&format!("MLSD {directory}"), None).await?;
-                }
-                _ => {
-                    session.download(&format!("RETR {file}"), None).await?;
-                }
-            },
-            Workload::Noop => {
-                session.command("NOOP").await?;
-            }
-            Workload::Login | Workload::Idle(_) => {}
-        }
-        Ok(())
-    }
-
-    /// The file whose turn it is.
-    fn file(&self) -> String {
-        let files = match &self.shared.plan.workload {
-            Workload::Get(files) => files,
-            _ => &self.files,
-        };
-        let place = self.number + self.done * self.shared.plan.sessions;
-        files
-            .get(place % files.len().max(1))
-            .cloned()
-            .unwrap_or_default()
     }
 }
 
-/// Uploads, asks for the size, and deletes.
-async fn put(session: &mut Session, path: &str, octets: u64, delete: bool) -> Result<(), Trouble> {
-    session.upload(&format!("STOR {path}"), octets).await?;
-    let reply = session.command(&format!("SIZE {path}")).await?;
-    let size = std::str::from_utf8(reply.text()).ok();
-    let size: Option<u64> = size.and_then(|size| size.trim().parse().ok());
-    if delete {
-        session.command(&format!("DELE {path}")).await?;
-    }
-    match size == Some(octets) {
-        true => Ok(()),
-        false => Err(Trouble::Size),
-    }
-}
-
-/// The files that NLST has named, with the directory in front: some servers name it, some do not.
-fn names_in(directory: &str, listing: &[u8]) -> Vec<String> {
-    let listing = String::from_utf8_lossy(listing);
-    let prefix = directory.trim_end_matches('/');
-    // Some servers name the directory itself and the one above.
-    let dots = |line: &str| matches!(line.rsplit('/').next(), Some("" | "." | ".."));
-    let named = listing.lines().filter(|line| !dots(line));
-    let full = |line: &str| match line.rsplit_once('/') {
-        Some((_, name)) => format!("{prefix}/{name}"),
-        None => format!("{prefix}/{line}"),
+/// Counts one of the counters on; returns what it was.
+fn next(counters: &mut [usize; 3], which: usize) -> usize {
+    let Some(counter) = counters.get_mut(which) else {
+        return 0;
     };
-    named.map(full).collect()
+    let number = *counter;
+    *counter = number.wrapping_add(1);
+    number
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_get_their_directory_once() {
-        let expected = ["d/a", "d/b c"];
-        assert_eq!(names_in("d", b"a\r\nb c\r\n"), expected);
-        assert_eq!(names_in("d/", b"d/a\r\n/d/b c\r\nd/.\r\n..\r\n"), expected);
-        assert_eq!(names_in("d", b""), Vec::<String>::new());
+/// The command of a listing.
+#[must_use]
+pub fn listing(command: ListCommand, directory: &str) -> String {
+    match directory {
+        "" => command.verb().to_owned(),
+        directory => format!("{} {directory}", command.verb()),
     }
 }

@@ -7,6 +7,7 @@
 mod buffers;
 mod file;
 mod mailbox;
+mod timer;
 
 use std::ffi::CString;
 use std::future::Future;
@@ -25,9 +26,10 @@ use crate::sys::{ktls, ring, sendfile, socket};
 pub use buffers::{BUFFER_OCTETS, give_buffer, give_vector, take_buffer, take_vector};
 pub use file::{File, Pipe};
 pub use mailbox::{Duty, Mailbox};
+pub use timer::{Alarm, pause};
 
 pub use crate::sys::ktls::Received;
-pub use crate::sys::ring::{Buffered, READABLE, SharedFd, Span, WRITABLE, pause};
+pub use crate::sys::ring::{Buffered, READABLE, SharedFd, Span, WRITABLE};
 pub use crate::sys::sendfile::Residency;
 pub use crate::sys::socket::{Glance, SendBuffer};
 pub use tokio_uring::spawn;
@@ -204,6 +206,12 @@ impl Socket {
         ring::receive(&self.0, span)
     }
 
+    /// Takes octets through the ring without copying them: the span only says how many at most.
+    #[must_use]
+    pub fn discard(&self, span: Span) -> Buffered {
+        ring::discard(&self.0, span)
+    }
+
     /// Calls on this socket return instead of waiting, or wait again; ring operations on it too, so
     /// while they do not wait only readiness is for it.
     ///
@@ -370,36 +378,5 @@ where
         Pin::new(&mut self.0)
             .poll(cx)
             .map(|(result, _)| result.map(drop))
-    }
-}
-
-/// A timer that is touched only when it has to ring earlier than before: a deadline that moves on
-/// with every command costs nothing.
-#[derive(Debug, Default)]
-pub struct Alarm(Option<(Instant, Pin<Box<tokio::time::Sleep>>)>);
-
-impl Alarm {
-    /// Ready once `deadline` has passed; never without one. One waiter only.
-    pub fn poll_at(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = deadline else {
-            return Poll::Pending;
-        };
-        let (armed, sleep) = self
-            .0
-            .get_or_insert_with(|| (deadline, Box::pin(sleep_until(deadline))));
-        if deadline < *armed {
-            *armed = deadline;
-            sleep.as_mut().reset(deadline.into());
-        }
-        while sleep.as_mut().poll(cx).is_ready() {
-            if deadline <= now() {
-                self.0 = None;
-                return Poll::Ready(());
-            }
-            // It was armed for an earlier deadline that has moved on.
-            *armed = deadline;
-            sleep.as_mut().reset(deadline.into());
-        }
-        Poll::Pending
     }
 }

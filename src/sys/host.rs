@@ -45,6 +45,7 @@ pub fn thread_cpu_time() -> Duration {
 }
 
 /// CPU time that this process has used, user and system.
+#[must_use]
 pub fn process_cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::try_from(time).unwrap_or_default()

@@ -93,11 +93,34 @@ pub fn ready(fd: &SharedFd, events: i16) -> InFlight<SharedFd> {
     submit(Rc::clone(fd), entry)
 }
 
+/// Waits for so long, to the microsecond; the result is always `ETIME`.
+#[must_use]
+pub fn pause(time: Duration) -> InFlight<Box<types::Timespec>> {
+    let time = types::Timespec::new()
+        .sec(time.as_secs())
+        .nsec(time.subsec_nanos());
+    // Boxed: the kernel reads it through a pointer that must not move with the future.
+    let time = Box::new(time);
+    let pointer = std::ptr::from_ref::<types::Timespec>(&time);
+    submit(time, opcode::Timeout::new(pointer).build())
+}
+
 /// Receives into the span; 0 is the end of the stream.
 #[must_use]
 pub fn receive(fd: &SharedFd, mut span: Span) -> Buffered {
     let (pointer, length) = span.raw();
     let entry = opcode::Recv::new(types::Fd(fd.as_raw_fd()), pointer, length).build();
+    submit((Rc::clone(fd), span), entry)
+}
+
+/// Takes as many octets as the span has room for from a TCP socket without copying them anywhere
+/// (`MSG_TRUNC`, tcp(7)): the span stays as it was. 0 is the end of the stream.
+#[must_use]
+pub fn discard(fd: &SharedFd, mut span: Span) -> Buffered {
+    let (pointer, length) = span.raw();
+    let entry = opcode::Recv::new(types::Fd(fd.as_raw_fd()), pointer, length)
+        .flags(libc::MSG_TRUNC)
+        .build();
     submit((Rc::clone(fd), span), entry)
 }
 
@@ -185,15 +208,6 @@ pub fn sync(fd: &SharedFd) -> InFlight<SharedFd> {
         Rc::clone(fd),
         opcode::Fsync::new(types::Fd(fd.as_raw_fd())).build(),
     )
-}
-
-/// Waits for so long, exactly: the kernel's timers are not rounded to milliseconds.
-pub async fn pause(time: Duration) {
-    // Boxed: the kernel reads it through a pointer that must not move with the future.
-    let time = Box::new(types::Timespec::from(time));
-    let pointer = std::ptr::from_ref::<types::Timespec>(&time);
-    // It ends with an error that says that the time is over.
-    let _ = submit(time, opcode::Timeout::new(pointer).build()).await;
 }
 
 /// Opens `path` below `directory` (openat2(2)). `resolve` are the kernel's RESOLVE_ flags.

@@ -6,6 +6,8 @@ use crate::limits;
 const HEADER_OCTETS: usize = 5;
 /// Largest fragment of a protected record: RFC 5246 §6.2.3 allows more than RFC 8446 §5.2.
 const FRAGMENT_OCTETS_MAX: usize = limits::TLS_RECORD_PLAINTEXT_MAX + 2048;
+/// Octets of the longest record.
+pub const RECORD_OCTETS_MAX: usize = HEADER_OCTETS + FRAGMENT_OCTETS_MAX;
 
 /// Content types (RFC 8446 §5.1).
 pub const ALERT: u8 = 21;
