@@ -28,6 +28,7 @@ pub mod config;
 pub mod control;
 pub mod data;
 pub mod limits;
+pub mod load;
 pub mod logging;
 pub mod proto;
 pub mod rt;

@@ -46,6 +46,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "vfs",
         ],
     ),
+    ("load", &["proto", "rt", "sys", "tls"]),
     (
         "config",
         &[

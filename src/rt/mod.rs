@@ -6,6 +6,7 @@
 
 mod buffers;
 mod mailbox;
+mod timer;
 
 use std::ffi::CString;
 use std::future::Future;
@@ -23,6 +24,7 @@ use crate::sys::{ktls, pipe, ring, sendfile, socket};
 
 pub use buffers::{BUFFER_OCTETS, give_buffer, give_vector, take_buffer, take_vector};
 pub use mailbox::{Duty, Mailbox};
+pub use timer::{Alarm, pause};
 
 pub use crate::sys::ktls::Received;
 pub use crate::sys::ring::{Buffered, READABLE, SharedFd, Span, WRITABLE};
@@ -360,37 +362,6 @@ where
         Pin::new(&mut self.0)
             .poll(cx)
             .map(|(result, _)| result.map(drop))
-    }
-}
-
-/// A timer that is touched only when it has to ring earlier than before: a deadline that moves on
-/// with every command costs nothing.
-#[derive(Debug, Default)]
-pub struct Alarm(Option<(Instant, Pin<Box<tokio::time::Sleep>>)>);
-
-impl Alarm {
-    /// Ready once `deadline` has passed; never without one. One waiter only.
-    pub fn poll_at(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = deadline else {
-            return Poll::Pending;
-        };
-        let (armed, sleep) = self
-            .0
-            .get_or_insert_with(|| (deadline, Box::pin(sleep_until(deadline))));
-        if deadline < *armed {
-            *armed = deadline;
-            sleep.as_mut().reset(deadline.into());
-        }
-        while sleep.as_mut().poll(cx).is_ready() {
-            if deadline <= now() {
-                self.0 = None;
-                return Poll::Ready(());
-            }
-            // It was armed for an earlier deadline that has moved on.
-            *armed = deadline;
-            sleep.as_mut().reset(deadline.into());
-        }
-        Poll::Pending
     }
 }
 

@@ -44,6 +44,13 @@ pub fn thread_cpu_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
+/// The same for the whole process.
+#[must_use]
+pub fn process_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
 /// Raises the limit on open descriptors as far as this process may, at most to
 /// `DESCRIPTORS_MAX`: the soft limit to the hard one, and as root the hard one to `fs.nr_open`.
 /// Returns the limit in force.

@@ -15,6 +15,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::ktls::Outgoing;
 use io_uring::{cqueue, opcode, squeue, types};
@@ -90,6 +91,18 @@ pub fn ready(fd: &SharedFd, events: i16) -> InFlight<SharedFd> {
     let flags = u32::try_from(events).unwrap_or(0);
     let entry = opcode::PollAdd::new(types::Fd(fd.as_raw_fd()), flags).build();
     submit(Rc::clone(fd), entry)
+}
+
+/// Waits for so long, to the microsecond; the result is always `ETIME`.
+#[must_use]
+pub fn pause(time: Duration) -> InFlight<Box<types::Timespec>> {
+    let time = types::Timespec::new()
+        .sec(time.as_secs())
+        .nsec(time.subsec_nanos());
+    // Boxed: the kernel reads it through a pointer that must not move with the future.
+    let time = Box::new(time);
+    let pointer = std::ptr::from_ref::<types::Timespec>(&time);
+    submit(time, opcode::Timeout::new(pointer).build())
 }
 
 /// Receives into the span; 0 is the end of the stream.

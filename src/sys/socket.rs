@@ -135,6 +135,26 @@ pub fn start_connect(source: SocketAddr, target: SocketAddr) -> io::Result<Owned
     Ok(socket.into())
 }
 
+/// As [`start_connect`] from whatever address and port the system chooses, which may be in use for
+/// another target: so there are many times as many.
+///
+/// # Errors
+/// The kernel's error, which speaks of the target or of this machine's lack of ports.
+pub fn start_connect_to(target: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(
+        Domain::for_address(target),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::from(target)) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(socket.into())
+}
+
 /// Tells how a connect ended and makes the socket a blocking one again.
 ///
 /// # Errors

@@ -38,7 +38,7 @@ impl RecordOpener {
     ///
     /// # Errors
     /// They are for no cipher that is known here.
-    pub(super) fn new(
+    pub fn new(
         version: Version,
         secrets: (u64, ConnectionTrafficSecrets),
     ) -> Result<Self, BadRecord> {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use ringftpd::proto::client::{Dialogue, Options, Request, Security, Step};
+use ringftpd::proto::client::{Dialogue, Mode, Options, Request, Security, Step};
 use ringftpd::proto::{ChannelKind, Requirement, Settings};
 
 use crate::line::Line;
@@ -30,6 +30,7 @@ fn transfer(command: &[u8], restart: u64) -> Request {
     Request::Transfer {
         command: command.to_vec(),
         restart,
+        mode: Mode::Passive,
     }
 }
 
@@ -71,7 +72,7 @@ impl Person {
                     deeds.push(Deed::Hello);
                 }
                 Step::ConnectData(port) => deeds.push(Deed::Connect(port)),
-                Step::DataAccepted => {}
+                Step::DataAccepted | Step::AwaitData => {}
                 Step::LoggedIn => deeds.push(Deed::Turn(Duration::ZERO)),
                 Step::Refused(reply) => panic!("refused: {reply:?}"),
                 Step::Finished(reply) => {

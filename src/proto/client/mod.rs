@@ -7,6 +7,7 @@
 mod reply;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 pub use reply::{ClientError, Reply, ReplyReader};
 
@@ -39,13 +40,24 @@ pub struct Options {
 pub enum Request {
     /// One command with one final reply.
     Command(Vec<u8>),
-    /// A passive transfer: EPSV, a restart marker if it is not 0, and the command.
+    /// A transfer: its set-up, a restart marker if it is not 0, and the command.
     Transfer {
         /// For instance `RETR name`.
         command: Vec<u8>,
         /// The restart marker.
         restart: u64,
+        /// Who connects.
+        mode: Mode,
     },
+}
+
+/// Who opens a data connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The client: EPSV, or PASV where that is refused.
+    Passive,
+    /// The server, to this address, where the client listens: EPRT, or PORT where that is refused.
+    Active(SocketAddr),
 }
 
 /// What the driver is to do.
@@ -55,8 +67,11 @@ pub enum Step {
     Send(Vec<u8>),
     /// Start a TLS handshake; then call `handle_tls_up`.
     StartTls,
-    /// Connect a data connection to this port of the server.
+    /// Connect a data connection to this port of the server. The address in a 227 reply does not
+    /// count: behind address translation it is wrong, and only the server itself is to be trusted.
     ConnectData(u16),
+    /// Expect the server's data connection: the address was accepted.
+    AwaitData,
     /// The transfer may begin: 150 has come.
     DataAccepted,
     /// Logged in: the first request may be started.
@@ -76,6 +91,9 @@ enum Awaited {
     Password,
     Parameter,
     ExtendedPassive,
+    Passive,
+    ExtendedPort,
+    Port,
     Restart,
     Final,
 }
@@ -87,7 +105,9 @@ pub struct Dialogue {
     reader: ReplyReader,
     awaited: Option<Awaited>,
     parameters: VecDeque<&'static [u8]>,
-    transfer: Option<(Vec<u8>, u64)>,
+    transfer: Option<(Vec<u8>, u64, Mode)>,
+    /// The server has refused EPSV or EPRT once; it is not asked again.
+    extended_refused: bool,
     steps: VecDeque<Step>,
     ready: bool,
 }
@@ -97,12 +117,16 @@ impl Dialogue {
     #[must_use]
     pub fn new(options: Options) -> Self {
         let mut parameters: VecDeque<&'static [u8]> = VecDeque::new();
+        // Some servers begin an implicit connection with PROT C, some with PROT P: so it is always
+        // said.
         match (options.security, options.protect_data) {
-            (Security::Explicit, true) => parameters.extend([&b"PBSZ 0"[..], b"PROT P"]),
-            (Security::Explicit, false) => parameters.push_back(b"PBSZ 0"),
-            // An implicit connection has PROT P from the start.
-            (Security::Implicit, false) => parameters.push_back(b"PROT C"),
-            (Security::Implicit, true) | (Security::None, _) => {}
+            (Security::Explicit | Security::Implicit, true) => {
+                parameters.extend([&b"PBSZ 0"[..], b"PROT P"]);
+            }
+            (Security::Explicit | Security::Implicit, false) => {
+                parameters.extend([&b"PBSZ 0"[..], b"PROT C"]);
+            }
+            (Security::None, _) => {}
         }
         parameters.push_back(b"TYPE I");
         let mut steps = VecDeque::new();
@@ -115,6 +139,7 @@ impl Dialogue {
             awaited: Some(Awaited::Greeting),
             parameters,
             transfer: None,
+            extended_refused: false,
             steps,
             ready: false,
         }
@@ -133,9 +158,33 @@ impl Dialogue {
         }
         match request {
             Request::Command(command) => self.send(&command, Awaited::Final),
-            Request::Transfer { command, restart } => {
-                self.transfer = Some((command, restart));
-                self.send(b"EPSV", Awaited::ExtendedPassive);
+            Request::Transfer {
+                command,
+                restart,
+                mode,
+            } => {
+                self.transfer = Some((command, restart, mode));
+                match mode {
+                    Mode::Passive if self.extended_refused => self.send(b"PASV", Awaited::Passive),
+                    Mode::Passive => self.send(b"EPSV", Awaited::ExtendedPassive),
+                    Mode::Active(address) => self.send_address(address),
+                }
+            }
+        }
+    }
+
+    fn send_address(&mut self, address: SocketAddr) {
+        match address {
+            SocketAddr::V4(address) if self.extended_refused => {
+                let [a, b, c, d] = address.ip().octets();
+                let [high, low] = address.port().to_be_bytes();
+                let command = format!("PORT {a},{b},{c},{d},{high},{low}");
+                self.send(command.as_bytes(), Awaited::Port);
+            }
+            _ => {
+                let family = if address.is_ipv4() { 1 } else { 2 };
+                let command = format!("EPRT |{family}|{}|{}|", address.ip(), address.port());
+                self.send(command.as_bytes(), Awaited::ExtendedPort);
             }
         }
     }
@@ -177,6 +226,9 @@ impl Dialogue {
             return Ok(());
         }
         if !reply.is_positive() {
+            if self.retry_old_command(&awaited, &reply) {
+                return Ok(());
+            }
             self.transfer = None;
             let step = if self.ready {
                 Step::Finished(reply)
@@ -197,27 +249,61 @@ impl Dialogue {
                 self.send(&password, Awaited::Password);
             }
             Awaited::User | Awaited::Password | Awaited::Parameter => self.next_parameter(),
-            Awaited::ExtendedPassive => return self.passive(&reply),
+            Awaited::ExtendedPassive => {
+                return self.passive(&reply, reply.extended_passive_port());
+            }
+            Awaited::Passive => {
+                let address = reply.passive_address();
+                return self.passive(&reply, address.map(|address| address.port()));
+            }
+            Awaited::ExtendedPort | Awaited::Port => {
+                self.steps.push_back(Step::AwaitData);
+                self.prepare_transfer();
+            }
             Awaited::Restart => self.send_transfer(),
             Awaited::Final => self.steps.push_back(Step::Finished(reply)),
         }
         Ok(())
     }
 
-    fn passive(&mut self, reply: &Reply) -> Result<(), ClientError> {
-        let port = reply
-            .extended_passive_port()
-            .ok_or_else(|| ClientError::Malformed(reply.text().escape_ascii().to_string()))?;
-        self.steps.push_back(Step::ConnectData(port));
-        match self.transfer.as_ref().map_or(0, |(_, restart)| *restart) {
-            0 => self.send_transfer(),
-            restart => self.send(format!("REST {restart}").as_bytes(), Awaited::Restart),
+    /// A server that does not know RFC 2428 (5yz to EPSV, EPRT) is asked with the commands of RFC 959.
+    fn retry_old_command(&mut self, awaited: &Awaited, reply: &Reply) -> bool {
+        let mode = self.transfer.as_ref().map(|(_, _, mode)| *mode);
+        if reply.code < 500 {
+            return false;
         }
+        match (awaited, mode) {
+            (Awaited::ExtendedPassive, Some(Mode::Passive)) => {
+                self.extended_refused = true;
+                self.send(b"PASV", Awaited::Passive);
+                true
+            }
+            (Awaited::ExtendedPort, Some(Mode::Active(address @ SocketAddr::V4(_)))) => {
+                self.extended_refused = true;
+                self.send_address(address);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn passive(&mut self, reply: &Reply, port: Option<u16>) -> Result<(), ClientError> {
+        let port =
+            port.ok_or_else(|| ClientError::Malformed(reply.text().escape_ascii().to_string()))?;
+        self.steps.push_back(Step::ConnectData(port));
+        self.prepare_transfer();
         Ok(())
     }
 
+    fn prepare_transfer(&mut self) {
+        match self.transfer.as_ref().map_or(0, |(_, restart, _)| *restart) {
+            0 => self.send_transfer(),
+            restart => self.send(format!("REST {restart}").as_bytes(), Awaited::Restart),
+        }
+    }
+
     fn send_transfer(&mut self) {
-        if let Some((command, _)) = self.transfer.take() {
+        if let Some((command, ..)) = self.transfer.take() {
             self.send(&command, Awaited::Final);
         }
     }
@@ -245,65 +331,4 @@ impl Dialogue {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_explicit_login_and_a_restarted_transfer() {
-        let mut dialogue = Dialogue::new(Options {
-            security: Security::Explicit,
-            protect_data: true,
-            user: b"u".to_vec(),
-            password: b"p w ".to_vec(),
-        });
-        let mut steps = Vec::new();
-        let mut feed = |dialogue: &mut Dialogue, octets: &[u8]| {
-            dialogue.handle_octets(octets).expect("well formed");
-            while let Some(step) = dialogue.poll_step() {
-                steps.push(step);
-            }
-        };
-        feed(&mut dialogue, b"220 hello\r\n");
-        feed(&mut dialogue, b"234 go\r\n");
-        dialogue.handle_tls_up();
-        for reply in [
-            "331 x\r\n",
-            "230 x\r\n",
-            "200 x\r\n",
-            "200 x\r\n",
-            "200 x\r\n",
-        ] {
-            feed(&mut dialogue, reply.as_bytes());
-        }
-        assert!(dialogue.is_ready());
-        dialogue.start(Request::Transfer {
-            command: b"RETR f".to_vec(),
-            restart: 7,
-        });
-        for reply in ["229 (|||5|)\r\n", "350 x\r\n", "150 x\r\n", "226 x\r\n"] {
-            feed(&mut dialogue, reply.as_bytes());
-        }
-        let send = |text: &str| Step::Send([text.as_bytes(), b"\r\n"].concat());
-        let done = Reply {
-            code: 226,
-            lines: vec![b"x".to_vec()],
-        };
-        let expected = vec![
-            send("AUTH TLS"),
-            Step::StartTls,
-            send("USER u"),
-            send("PASS p w "),
-            send("PBSZ 0"),
-            send("PROT P"),
-            send("TYPE I"),
-            Step::LoggedIn,
-            send("EPSV"),
-            Step::ConnectData(5),
-            send("REST 7"),
-            send("RETR f"),
-            Step::DataAccepted,
-            Step::Finished(done),
-        ];
-        assert_eq!(steps, expected);
-    }
-}
+mod tests;
