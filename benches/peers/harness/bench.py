@@ -1,5 +1,7 @@
 """One measurement: a server, a row, a fresh control group."""
 
+import dataclasses
+import shlex
 import time
 from datetime import datetime
 from pathlib import Path
@@ -10,27 +12,27 @@ from .servers import EXPLICIT, HTTPS, OURS, Failed, Server, peers_directory
 
 # Others may take so much of the two processors, and the hypervisor so much, before a run is done again.
 OTHERS_MAX, STOLEN_MAX = 0.3, 0.1
-ATTEMPTS = 3
 # Memory of control groups is counted in batches that are flushed every two seconds.
 SETTLE_SECONDS = 3
 # How long idle sessions are held: longer than it takes to see that all are there.
 HOLD_SECONDS = 12
 IDLE_WARM_UP = 16
+WARM_UP_SECONDS = 1
 
 
 class Bench:
     """Measures rows."""
 
-    def __init__(self, files, programs, cores, seconds, warm_up):
+    def __init__(self, files, programs, cores, seconds, attempts):
         self.files, self.programs = files, programs
         self.server_core, self.load_core = cores
         self.load = Load(programs / "ringftpd-load", self.load_core, files.base)
-        self.seconds, self.warm_up = seconds, warm_up
+        self.seconds, self.attempts_max = seconds, attempts
         self.commands = {}
 
     def attempts(self, row, name):
         """Measures until the machine was quiet, a few times at most. Yields every attempt; the last one need not be the best."""
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, self.attempts_max + 1):
             run = {"row": row.name, "server": name, "attempt": attempt, "at": datetime.now().isoformat(timespec="seconds")}
             try:
                 run |= self._once(row, name)
@@ -43,7 +45,7 @@ class Bench:
     def _once(self, row, name):
         server = Server(name, self.files, self.server_core, self.programs / OURS)
         try:
-            self.commands[name] = self._command(server)
+            self.commands.setdefault(name, self._command(server))
             run = self._idle(row, server) if row.workload == "idle" else self._work(row, server)
             server.check()
             return run
@@ -53,11 +55,12 @@ class Bench:
 
     def _work(self, row, server):
         """A warm-up tells how many operations fill the time; then exactly those are done, so that nothing is cut off, and all CPU
-        time between the two readings belongs to them and to the log-ins of their sessions."""
-        warm = self.load.run(row, server.name, ("duration", self.warm_up), row.limit)
+        time between the two readings belongs to them and to opening their sessions, which is measured alone and subtracted."""
+        warm = self.load.run(row, server.name, ("duration", WARM_UP_SECONDS), row.limit)
         by_time = server.name == HTTPS and not row.size
         extent = ("duration", self.seconds) if by_time else ("count", self._count(row, warm))
         self.files.forget_uploads()
+        opening = 0.0 if server.name == HTTPS or row.workload == "login" else self._opening(row, server)
         with self.load.start(row, server.name, extent, row.limit + 4 * self.seconds) as running:
             processors = Processors({self.server_core, self.load_core})
             began, before = time.monotonic(), server.group.cpu_seconds()
@@ -72,12 +75,19 @@ class Bench:
         return found | {
             "command": self._shown(running.command),
             "rate": of / found["seconds"] / (1e6 if row.size else 1),
-            "cpu": server_seconds / of * (1e9 if row.size else 1e6),
+            "cpu": (server_seconds - opening) / of * (1e9 if row.size else 1e6),
+            "opening_seconds": opening,
             "server_cores": server_seconds / elapsed,
             "load_cores": load_seconds / elapsed,
             "others": max(0.0, busy - server_seconds - load_seconds) / elapsed,
             "stolen": stolen / elapsed,
         }
+
+    def _opening(self, row, server):
+        """CPU time of opening and closing the sessions of a row."""
+        before = server.group.cpu_seconds()
+        self.load.run(as_idle(row, row.sessions), server.name, ("hold", 0), row.limit)
+        return server.group.cpu_seconds() - before
 
     def _count(self, row, warm):
         done = warm["octets"] / row.size if row.size else warm["operations"]
@@ -88,7 +98,7 @@ class Bench:
 
     def _idle(self, row, server):
         """Growth of memory while sessions are held, against what it was after a few had come and gone."""
-        self.load.run(_with_sessions(row, IDLE_WARM_UP), server.name, ("hold", 1), row.limit)
+        self.load.run(as_idle(row, IDLE_WARM_UP), server.name, ("hold", 1), row.limit)
         self._until(lambda: established() == 0, row.limit)
         time.sleep(SETTLE_SECONDS)
         before, before_proportional = server.group.memory_octets(), server.group.proportional_octets()
@@ -107,7 +117,6 @@ class Bench:
             "rss": (after[0] - before[0]) / each,
             "kernel": (after[1] - before[1]) / each,
             "proportional": (after_proportional - before_proportional) / each,
-            "open": found["seconds"],
             "others": 0.0,
             "stolen": 0.0,
         }
@@ -122,7 +131,7 @@ class Bench:
 
     def _shown(self, command):
         """A command without the directories of this machine."""
-        text = " ".join(map(str, command))
+        text = shlex.join(map(str, command))
         for path, shown in ((self.programs, ""), (self.files.base, "DIR"), (peers_directory(), "PEERS")):
             text = text.replace(f"{path}/", f"{shown}/" if shown else "")
         return text
@@ -132,10 +141,10 @@ class Bench:
         return self._shown(words)
 
 
-def _with_sessions(row, sessions):
-    words = row.words
-    words[words.index("--sessions") + 1] = str(sessions)
-    return type(row)(row.name, row.title, " ".join(words), https=row.https)
+def as_idle(row, sessions):
+    """The same sessions, or fewer, without work."""
+    suite = f" --suite {row.suite}" if row.suite else ""
+    return dataclasses.replace(row, load=f"idle --sessions {sessions}{suite}")
 
 
 def noisy(run):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -64,9 +65,8 @@ class Files:
                 _fill(self.served / name / str(file), octets) if octets else (self.served / name / file).touch()
         subprocess.run(["chown", "-R", f"{ACCOUNT}:", self.served], check=True)
         subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]
-            + ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-            + ["-keyout", self.key, "-out", self.cert],
+            shlex.split("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=localhost")
+            + ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", self.key, "-out", self.cert],
             check=True,
             capture_output=True,
         )

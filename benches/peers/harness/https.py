@@ -32,6 +32,7 @@ def curl(origin, path, suite, times, sessions):
         "curl",
         "--silent",
         "--show-error",
+        "--no-progress-meter",
         "--fail",
         "--insecure",
         "--tls13-ciphers",
@@ -42,7 +43,7 @@ def curl(origin, path, suite, times, sessions):
     if sessions > 1:
         words += ["--parallel", "--parallel-immediate", "--parallel-max", str(sessions)]
     # The same again: curl sees another URL and keeps the connection. Each of the patterns wants a place for its files.
-    return words + ["--write-out", "%{size_download}\n", f"{url}?[1-{times}]"]
+    return [*words, "--write-out", "%{size_download} ", f"{url}?[1-{times}]"]
 
 
 def curl_result(output, seconds):
@@ -77,7 +78,7 @@ def hold(host, port, path, sessions, seconds):
         if not connection.recv(65536).startswith(b"HTTP/1.1 200"):
             sys.exit(f"{path} is not served")
         opened.append(connection)
-    print(json.dumps({"seconds": time.monotonic() - began, "operations": len(opened)}), flush=True)
+    print(json.dumps({"open": time.monotonic() - began, "operations": len(opened)}), flush=True)
     time.sleep(seconds)
 
 

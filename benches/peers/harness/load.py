@@ -48,7 +48,7 @@ class Load:
         if words[0] == "get":
             # A pattern of curl's stands for as many files as there are sessions.
             times = max(1, value // row.sessions) if name == "count" else 1
-            return https.curl(origin, words[1], row.words[row.words.index("--suite") + 1], times, row.sessions)
+            return https.curl(origin, words[1], row.suite, times, row.sessions)
         if words[0] == "idle":
             return [sys.executable, https.__file__, "127.0.0.1", str(EXPLICIT), words[1], str(row.sessions), str(value)]
         # wrk knows durations only.
@@ -122,7 +122,8 @@ class Running:
 
 
 def ftps_result(found, workload):
-    """What ringftpd-load's JSON says, in the words of this harness."""
+    """What ringftpd-load's JSON says, in the words of this harness. What the command line says is left out, and the series."""
+    settings = ("format", "version", "kernel", "workload", "settings", "series", "seconds", "operations", "octets", "errors")
     phase = found["phases"].get(PHASES.get(workload), {})
     return {
         "seconds": found["seconds"],
@@ -132,5 +133,5 @@ def ftps_result(found, workload):
         "p99": phase.get("p99_us"),
         "open": found["open_seconds"],
         "errors": found["errors"],
-        "load": found,
+        "load": {name: value for name, value in found.items() if name not in settings},
     }

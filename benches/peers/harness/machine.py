@@ -70,9 +70,8 @@ def _system():
 
 def versions(servers, program):
     """Of the servers and clients in the run."""
-    found = {
-        "ringftpd": f"{said(program, '--version')} ({said('git', 'describe', '--always', '--dirty')}), {said('rustc', '--version')}"
-    }
+    commit = said("git", "describe", "--always", "--dirty")
+    found = {"ringftpd": f"{said(program, '--version')} ({commit}), {said('rustc', '--version')}"}
     for server in servers:
         file = peers_directory() / server / "versions"
         if file.exists():

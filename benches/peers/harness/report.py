@@ -23,10 +23,17 @@ def read(file):
 def write(directory, sittings, runs, rows):
     """Writes peers.json, one line a run, and peers.md."""
     directory.mkdir(parents=True, exist_ok=True)
-    lines = ",\n".join(json.dumps(run, ensure_ascii=False) for run in runs)
+    lines = ",\n".join(json.dumps(_short(run), ensure_ascii=False) for run in runs)
     text = f'{{"sittings": {json.dumps(sittings, indent=1, ensure_ascii=False)},\n"runs": [\n{lines}\n]}}\n'
     _replace(directory / "peers.json", text)
     _replace(directory / "peers.md", markdown(sittings, runs, rows))
+
+
+def _short(value):
+    """The same with numbers of six digits, which is more than anybody can measure."""
+    if isinstance(value, dict):
+        return {name: _short(inner) for name, inner in value.items()}
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _replace(file, text):
@@ -133,18 +140,19 @@ def _summary(rows, runs):
 
 def _how(sittings):
     last = sittings[-1]
+    server, load = last["cores"]
     return (
-        f"Server on processor {last['cores'][0]}, load on processor {last['cores'][1]}, over loopback, files on a tmpfs, certificate ECDSA"
-        f" P-256, PROT P with TLS 1.3 (unftp: 1.2) unless said. Medians of {last['rounds']} rounds of {last['seconds']} s, the servers taking"
-        " turns. In brackets the ratio to the best FTPS peer (nginx is not one). CPU is that of the server's control group,"
-        " children and kernel threads of its own included. `benches/peers/README.md` says how it is done."
+        f"Server on processor {server}, load on processor {load}, over loopback, files on a tmpfs, certificate ECDSA P-256,"
+        f" PROT P with TLS 1.3 (unftp: 1.2) unless said. Medians of {last['rounds']} rounds of {last['seconds']} s, the servers"
+        " taking turns. In brackets the ratio to the best FTPS peer (nginx is not one). CPU is that of the server's control"
+        " group, children and kernel threads of its own included. `benches/peers/README.md` says how it is done."
     )
 
 
 def _marks(rows, runs):
     marks = [
-        f"~ runs more than {SPREAD_MAX:.0%} apart; ≥ the load used over {LOAD_FULL:.0%} of its processor, so the server may do better;"
-        " ! there were errors; ? others used the processors in every attempt; – not measured."
+        f"~ runs more than {SPREAD_MAX:.0%} apart; ≥ the load used over {LOAD_FULL:.0%} of its processor, so the server may do"
+        " better; ! there were errors; ? others used the processors in every attempt; – not measured."
     ]
     for row in rows:
         for server, reason in row.without.items():

@@ -46,9 +46,9 @@ class Row:
         return int(self.words[self.words.index("--sessions") + 1])
 
     @property
-    def protected(self):
-        """Whether data connections are."""
-        return "--protect" not in self.words
+    def suite(self):
+        """The cipher, where data connections are protected."""
+        return self.words[self.words.index("--suite") + 1] if "--suite" in self.words else None
 
     @property
     def metrics(self):
