@@ -15,7 +15,7 @@ OTHERS_MAX, STOLEN_MAX = 0.3, 0.1
 # Memory of control groups is counted in batches that are flushed every two seconds.
 SETTLE_SECONDS = 3
 # How long idle sessions are held: longer than it takes to see that all are there.
-HOLD_SECONDS = 12
+HOLD_SECONDS = 15
 IDLE_WARM_UP = 16
 WARM_UP_SECONDS = 1
 
