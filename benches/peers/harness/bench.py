@@ -2,13 +2,14 @@
 
 import dataclasses
 import shlex
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
 
 from .load import Load
 from .machine import Processors
-from .servers import EXPLICIT, HTTPS, OURS, Failed, Server, peers_directory
+from .servers import EXPLICIT, HTTPS, OURS, PROJECT, Failed, Server, peers_directory
 
 # Others may take so much of the two processors, and the hypervisor so much, before a run is done again.
 OTHERS_MAX, STOLEN_MAX = 0.3, 0.1
@@ -38,14 +39,14 @@ class Bench:
                 run |= self._once(row, name)
             except Failed as failure:
                 run["failed"] = str(failure)
-            yield run
+            yield self.shown(run)
             if run.get("failed") or not noisy(run):
                 return
 
     def _once(self, row, name):
         server = Server(name, self.files, self.server_core, self.programs / OURS)
         try:
-            self.commands.setdefault(name, self._command(server))
+            self.commands.setdefault(name, self.shown(server.command()))
             run = self._idle(row, server) if row.workload == "idle" else self._work(row, server)
             server.check()
             return run
@@ -73,7 +74,7 @@ class Bench:
             raise Failed(f"not one operation was done: {found.get('errors')}")
         of = found["octets"] if row.size else found["operations"]
         return found | {
-            "command": self._shown(running.command),
+            "command": shlex.join(map(str, running.command)),
             "rate": of / found["seconds"] / (1e6 if row.size else 1),
             "cpu": (server_seconds - opening) / of * (1e9 if row.size else 1e6),
             "opening_seconds": opening,
@@ -113,7 +114,7 @@ class Bench:
             found = running.result()
         each = 1024 * row.sessions
         return found | {
-            "command": self._shown(running.command),
+            "command": shlex.join(map(str, running.command)),
             "rss": (after[0] - before[0]) / each,
             "kernel": (after[1] - before[1]) / each,
             "proportional": (after_proportional - before_proportional) / each,
@@ -129,16 +130,23 @@ class Bench:
                 raise Failed("the sessions did not come and go in time")
             time.sleep(0.1)
 
-    def _shown(self, command):
-        """A command without the directories of this machine."""
-        text = shlex.join(map(str, command))
-        for path, shown in ((self.programs, ""), (self.files.base, "DIR"), (peers_directory(), "PEERS")):
-            text = text.replace(f"{path}/", f"{shown}/" if shown else "")
-        return text
-
-    def _command(self, server):
-        words = Path(f"/proc/{server.process.pid}/cmdline").read_text().rstrip("\0").split("\0")
-        return self._shown(words)
+    def shown(self, value):
+        """The same without the directories of this machine."""
+        if isinstance(value, dict):
+            return {name: self.shown(inner) for name, inner in value.items()}
+        if not isinstance(value, str):
+            return value
+        places = {
+            sys.executable: "python3",
+            f"{self.programs}/": "",
+            f"{PROJECT}/": "",
+            str(self.programs): "DIRECTORY",
+            str(self.files.base): "DIR",
+            str(peers_directory()): "PEERS",
+        }
+        for place, word in places.items():
+            value = value.replace(place, word)
+        return value
 
 
 def as_idle(row, sessions):

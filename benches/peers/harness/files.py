@@ -73,7 +73,7 @@ class Files:
 
     def work(self):
         """An empty scratch directory for a server."""
-        work = self.base / "work"
+        work = self.base / "scratch"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         return work

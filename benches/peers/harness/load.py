@@ -111,7 +111,7 @@ class Running:
         if self.command[0] == "curl" and self.process.returncode == 0:
             return https.curl_result(said, seconds)
         if self.command[0] == "wrk" and self.process.returncode == 0:
-            return https.wrk_result(said)
+            return https.wrk_result(said, self.row.https.split()[0])
         if self.command[0] == sys.executable and self.process.returncode == 0:
             return json.loads(said)
         # ringftpd-load ends with another status than 0 when there were errors; then it has written them, too.

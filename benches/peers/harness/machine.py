@@ -80,5 +80,5 @@ def versions(servers, program):
     if library:
         found["OpenSSL of Debian's servers"] = library
     if "nginx" in servers:
-        found["nginx's clients"] = f"{said('curl', '--version')}; {said('wrk', '--version')}"
+        found["nginx's clients"] = ", ".join(" ".join(said(client, "--version").split()[:2]) for client in ("curl", "wrk"))
     return found

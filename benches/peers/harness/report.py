@@ -85,12 +85,15 @@ def compare(row, runs):
     measured = {server: kept(runs, row, server) for server in ALL}
     for metric, unit, more in row.metrics:
         cells = {server: Cell(measured[server], metric) for server in ALL}
-        peers = {server: cells[server].value for server in FTPS if cells[server].value is not None}
+        # A peer that makes errors is no measure.
+        sound = [server for server in FTPS if cells[server].value is not None and not cells[server].errors]
+        peers = {server: cells[server].value for server in sound}
         best = (max if more else min)(peers, key=peers.get) if peers else None
         wanted, check = row.wanted.get(metric), ""
         if wanted is not None and best and cells[OURS].value is not None:
             ratio = cells[OURS].value / peers[best]
             check = "ahead" if (ratio >= wanted if more else ratio <= wanted) else "behind"
+            check = "errors" if cells[OURS].errors else check
         yield metric, unit, more, cells, best, wanted, check
 
 
@@ -111,7 +114,7 @@ def table(runs, rows):
             if all(text == "–" for text in texts) and metric != "rate":
                 continue
             bar = "" if wanted is None else f"{'≥' if more else '≤'} {wanted:g}"
-            mark = f"**{check}**" if check == "behind" else check
+            mark = check if check in ("", "ahead") else f"**{check}**"
             lines.append(f"| {title} | {unit} | {' | '.join(texts)} | {best or ''} | {bar} | {mark} |")
             title = ""
     return "\n".join(lines)
@@ -133,9 +136,9 @@ def _in(runs, row, sitting):
 
 def _summary(rows, runs):
     checks = [(check, f"`{row.name}` {metric}") for row in rows for metric, *_, check in compare(row, runs) if check]
-    behind = [name for check, name in checks if check == "behind"]
-    text = f"{len(checks) - len(behind)} of {len(checks)} bars are reached."
-    return text + (f" Behind: {', '.join(behind)}." if behind else "")
+    behind = [name for check, name in checks if check != "ahead"]
+    text = f"ringftpd reaches {len(checks) - len(behind)} of {len(checks)} bars."
+    return text + (f" Not reached: {', '.join(behind)}." if behind else "")
 
 
 def _how(sittings):
@@ -143,8 +146,8 @@ def _how(sittings):
     server, load = last["cores"]
     return (
         f"Server on processor {server}, load on processor {load}, over loopback, files on a tmpfs, certificate ECDSA P-256,"
-        f" PROT P with TLS 1.3 (unftp: 1.2) unless said. Medians of {last['rounds']} rounds of {last['seconds']} s, the servers"
-        " taking turns. In brackets the ratio to the best FTPS peer (nginx is not one). CPU is that of the server's control"
+        f" PROT P with TLS 1.3 (unftp: 1.2) unless said. Medians of rounds in which the servers"
+        " take turns. In brackets the ratio to the best FTPS peer (nginx is not one). CPU is that of the server's control"
         " group, children and kernel threads of its own included. `benches/peers/README.md` says how it is done."
     )
 
@@ -180,6 +183,7 @@ def _loads(rows, runs):
 
 def _sitting(sitting, rows):
     lines = [f"## {sitting['began'].replace('T', ' ')}", f"`{sitting['command']}`, rows {', '.join(rows)}."]
+    lines[-1] += f" {sitting['rounds']} rounds of about {sitting['seconds']} s."
     lines.append("\n".join(["| | |", "|---|---|"] + [f"| {name} | {value} |" for name, value in sitting["machine"].items()]))
     lines.append(
         "\n".join(

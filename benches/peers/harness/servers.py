@@ -11,6 +11,7 @@ from pathlib import Path
 from .cgroup import PREFIX, Group
 
 HERE = Path(__file__).resolve().parent.parent
+PROJECT = HERE.parent.parent
 PAM = Path("/etc/pam.d")
 USER, PASSWORD = "tester", "test-pass"
 # Below the ports that Linux gives to connecting sockets, so that nobody takes one away.
@@ -48,11 +49,12 @@ class Server:
     def __init__(self, name, files, core, program):
         self.name = name
         self.group = Group("server")
+        self.work = files.work()
         self.output = files.base / "server.log"
         environment = {
             **os.environ,
             "PEER_ROOT": str(files.served),
-            "PEER_WORK": str(files.work()),
+            "PEER_WORK": str(self.work),
             "PEER_EXPLICIT": str(EXPLICIT),
             "PEER_IMPLICIT": str(IMPLICIT),
             "PEER_CERT": str(files.cert),
@@ -92,6 +94,10 @@ class Server:
             if self.process.poll() is not None or time.monotonic() > end:
                 raise Failed(f"{self.name} does not serve port {port}: {self.said()}")
             time.sleep(0.05)
+
+    def command(self):
+        """What its start script has noted."""
+        return (self.work / "command").read_text().strip()
 
     def said(self):
         """The end of its output."""

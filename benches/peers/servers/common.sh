@@ -19,6 +19,15 @@ account=$(stat -c %U "$PEER_ROOT")
 group=$(id -gn "$account")
 ulimit -Sn 20000
 
+# Notes what a server is started with, for the report.
+note() { printf '%s ' "$@" >"$PEER_WORK/command"; }
+
+# Becomes the server.
+start() {
+    note "$@"
+    exec "$@"
+}
+
 # The password as a DES crypt hash (its first 8 characters): the cheapest that crypt(3) takes.
 crypted() { perl -e 'print crypt($ARGV[0], "fl")' "$PEER_PASSWORD"; }
 
