@@ -137,6 +137,10 @@ pub const METRICS_RATE_OCTETS_PER_SECOND_MAX: u64 = 128 * 1024 * 1024 * 1024;
 pub const METRICS_RATE_OCTETS_MIN: u64 = 1024 * 1024;
 /// How often a core looks how late it is.
 pub const LOOP_DELAY_INTERVAL: Duration = Duration::from_millis(100);
+/// A client that sends its next command so soon after a reply is a prompt one: on the same machine or in the same room.
+pub const PROMPT_ANSWER_MAX: Duration = Duration::from_micros(500);
+/// How long a core remembers that it had a prompt client.
+pub const PROMPT_CLIENT_MAX: Duration = Duration::from_millis(2);
 /// How long a core's figures are waited for; then the last ones are told.
 pub const METRICS_ANSWER_TIME: Duration = Duration::from_secs(1);
 /// Shortest interval of a histogram log.

@@ -87,6 +87,8 @@ pub struct Checked {
     /// The processor of each thread, one entry a thread; never empty. With `--cores` above what is
     /// usable, processors are named again.
     pub cores: Vec<usize>,
+    /// How long a core looks for its next event before it sleeps; zero: not at all.
+    pub busy_poll: Duration,
     /// The directory for what outlives the process. May not exist yet.
     pub state_directory: PathBuf,
     /// Timers.
@@ -192,6 +194,7 @@ impl Checked {
             remove_partial: options.remove_partial,
             run_as: options.host.run_as,
             cores: cores(options.host.cores)?,
+            busy_poll: Duration::from_micros(options.host.busy_poll.into()),
             state_directory: state_directory(options.host.state_dir)?,
             timers: Timers {
                 handshake: timers.handshake_timeout,

@@ -192,6 +192,9 @@ pub struct HostOptions {
     /// Threads, each on a core of its own [default: one for each usable core].
     #[arg(long, value_name = "N", help_heading = HOST)]
     pub cores: Option<usize>,
+    /// Look for a client's next command for so long before a core sleeps, where clients have been answering as fast; 0: never.
+    #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u16).range(..=10_000), default_value_t = 200, help_heading = HOST)]
+    pub busy_poll: u16,
     /// Directory for the self-signed certificate [default: /var/lib/ringftpd as root, else $XDG_STATE_HOME/ringftpd or ~/.local/state/ringftpd].
     #[arg(long, value_name = "DIR", help_heading = HOST)]
     pub state_dir: Option<PathBuf>,

@@ -183,6 +183,7 @@ fn settings(
     });
     server::Settings {
         cores: checked.cores.clone(),
+        busy_poll: checked.busy_poll,
         grace: timers.grace,
         session: Arc::new(session::Settings {
             tls_control: requirement(checked.protect_control),

@@ -17,6 +17,8 @@ use crate::rt;
 pub(super) struct Marks {
     /// It was accepted and not greeted.
     pub(super) accepted: Option<Instant>,
+    /// Replies left, and nothing has come since.
+    pub(super) answered: Option<Instant>,
     /// Its TLS handshake began.
     pub(super) handshake: Option<Instant>,
     /// PASS came.
@@ -33,6 +35,7 @@ impl Connection {
             return;
         };
         let now = rt::now();
+        self.marks.answered = Some(now);
         let metrics = &self.core.metrics;
         metrics.replies(replies);
         if let Some(accepted) = self.marks.accepted.take() {

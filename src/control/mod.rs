@@ -275,6 +275,9 @@ impl Connection {
     fn receive(&mut self) -> io::Result<()> {
         // What opening the records takes is the command's time.
         let now = rt::now();
+        if let Some(answered) = self.marks.answered.take() {
+            rt::note_answer(now.saturating_duration_since(answered), now);
+        }
         let mut plain = Vec::new();
         let change = self.channel.receive(&mut plain);
         self.absorb(change, &plain, now)

@@ -5,10 +5,12 @@
 //! future that owns data.
 
 mod buffers;
+mod busy_poll;
 mod file;
 mod mailbox;
 mod timer;
 
+use std::cell::Cell;
 use std::ffi::CString;
 use std::future::Future;
 use std::io;
@@ -24,6 +26,7 @@ use crate::limits;
 use crate::sys::{ktls, ring, sendfile, socket};
 
 pub use buffers::{BUFFER_OCTETS, give_buffer, give_vector, take_buffer, take_vector};
+pub use busy_poll::{busy_poll, note_answer};
 pub use file::{File, Pipe};
 pub use mailbox::{Duty, Mailbox};
 pub use timer::{Alarm, pause};
@@ -75,9 +78,35 @@ pub async fn yield_to_ring() {
 /// # Panics
 /// When `work` panics.
 pub async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> R {
+    let _running = BlockingWork::begin();
     match blocking_pool().spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+thread_local! {
+    static BLOCKING_WORK: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How many tasks of this core wait for work on the pool.
+fn blocking_work() -> usize {
+    BLOCKING_WORK.get()
+}
+
+/// Counted while it lives.
+struct BlockingWork;
+
+impl BlockingWork {
+    fn begin() -> Self {
+        BLOCKING_WORK.set(BLOCKING_WORK.get() + 1);
+        Self
+    }
+}
+
+impl Drop for BlockingWork {
+    fn drop(&mut self) {
+        BLOCKING_WORK.set(BLOCKING_WORK.get() - 1);
     }
 }
 

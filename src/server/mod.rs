@@ -43,6 +43,8 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 pub struct Settings {
     /// CPUs to use, one thread each.
     pub cores: Vec<usize>,
+    /// How long a core looks for its next event before it sleeps, where that pays; zero: never.
+    pub busy_poll: Duration,
     /// Running transfers may go on for so long after SIGTERM.
     pub grace: Duration,
     /// What sessions may and must do.
@@ -278,6 +280,7 @@ async fn serve_core(
         settings.admission,
         recorder,
     );
+    rt::busy_poll(settings.busy_poll);
     rt::spawn(monitor::watch_delay(Rc::clone(&core)));
     let mut sockets = Vec::new();
     for (fd, kind) in listeners {

@@ -7,6 +7,7 @@
 //! Operations that wait for a peer without a bound are [`ready`] only; it consumes nothing, so
 //! dropping that one loses nothing.
 
+use std::cell::Cell;
 use std::ffi::CString;
 use std::future::Future;
 use std::io;
@@ -14,7 +15,7 @@ use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::ktls::Outgoing;
@@ -33,6 +34,7 @@ impl<D> OneshotOutputTransform for Completion<D> {
     type StoredData = D;
 
     fn transform_oneshot_output(self, data: D, cqe: cqueue::Entry) -> Self::Output {
+        note_completion();
         let result = u32::try_from(cqe.result())
             .map_err(|_| io::Error::from_raw_os_error(cqe.result().wrapping_neg()));
         (result, data)
@@ -43,6 +45,35 @@ type InFlight<D> = InFlightOneshot<D, Completion<D>>;
 
 fn submit<D: Unpin + 'static>(data: D, entry: squeue::Entry) -> InFlight<D> {
     UnsubmittedOneshot::new(data, Completion(PhantomData), entry).submit()
+}
+
+thread_local! {
+    static COMPLETIONS: Cell<u64> = const { Cell::new(0) };
+    static WAITING: Cell<Option<Waker>> = const { Cell::new(None) };
+}
+
+fn note_completion() {
+    COMPLETIONS.set(COMPLETIONS.get().wrapping_add(1));
+    if let Some(waker) = WAITING.take() {
+        waker.wake();
+    }
+}
+
+/// How many operations of this file have completed on this thread.
+#[must_use]
+pub fn completions() -> u64 {
+    COMPLETIONS.get()
+}
+
+/// Waits until [`completions`] is another number. One task of a thread may wait at a time.
+pub fn completion_after(seen: u64) -> impl Future<Output = ()> {
+    std::future::poll_fn(move |cx| {
+        if completions() != seen {
+            return Poll::Ready(());
+        }
+        WAITING.set(Some(cx.waker().clone()));
+        Poll::Pending
+    })
 }
 
 /// A buffer and the part of it that an operation reads or fills. The vector keeps its length.
