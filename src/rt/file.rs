@@ -102,7 +102,14 @@ impl File {
     /// Where an octet is.
     #[must_use]
     pub fn residency(&self, offset: u64) -> Residency {
-        sendfile::residency(self, offset)
+        if self.access.get().is_none() {
+            self.read_now(&mut [0], offset);
+        }
+        match self.access.get() {
+            Some(Access::Memory) => Residency::Cached,
+            Some(Access::Ring) => Residency::Unknown,
+            Some(Access::Cached) | None => sendfile::residency(self, offset),
+        }
     }
 
     /// Fills the span from `offset`, to the end of the file at most; returns how much it filled.

@@ -12,8 +12,8 @@ MARK = "ringftpd-peers."
 # vsftpd wants an account whose home directory exists.
 ACCOUNT = "daemon"
 MEBIBYTE = 1 << 20
-# 3 GiB of files, at most 2 GiB of uploads, and room.
-TMPFS_OCTETS = 6 << 30
+# 3 GiB of files, 2 GiB of uploads that stay, 2 GiB of those under way, and room.
+TMPFS_OCTETS = 8 << 30
 
 
 def _fill(path, octets):
@@ -36,7 +36,7 @@ class Files:
 
     def __init__(self):
         if _available() < TMPFS_OCTETS:
-            raise SystemExit("benches/peers/run: not enough memory for the files: 6 GiB must be available")
+            raise SystemExit("benches/peers/run: not enough memory for the files: 8 GiB must be available")
         self.base = Path(tempfile.mkdtemp(prefix=MARK))
         # Servers come here under accounts of their own.
         self.base.chmod(0o755)
