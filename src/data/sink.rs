@@ -51,11 +51,19 @@ impl Sink {
         Ok(())
     }
 
-    fn start(&mut self, octets: Span, link: &Link) {
+    fn start(&mut self, mut octets: Span, link: &Link) {
+        let count = octets.octets().len();
+        // Now, while the octets are in the processor's cache, if it needs no waiting.
+        let written = self.file.write_now(octets.octets(), self.offset);
+        octets.start += written;
+        let offset = self.offset + written as u64;
+        self.offset += count as u64;
+        link.handle.add(count as u64);
+        if written == count {
+            recycle(octets.buffer);
+            return;
+        }
         let file = self.file.clone();
-        let (offset, count) = (self.offset, octets.octets().len() as u64);
-        self.offset += count;
-        link.handle.add(count);
         self.writing = Some(Box::pin(
             async move { file.write_all(octets, offset).await },
         ));

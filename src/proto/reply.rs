@@ -206,8 +206,14 @@ pub fn append_lines<'a>(
 }
 
 fn append_head(out: &mut Vec<u8>, code: Code, separator: u8) {
-    out.extend_from_slice(code.number().to_string().as_bytes());
-    out.push(separator);
+    let number = code.number();
+    let digit = |of_ten: u16| b'0' + u8::try_from(of_ten % 10).unwrap_or(0);
+    out.extend_from_slice(&[
+        digit(number / 100),
+        digit(number / 10),
+        digit(number),
+        separator,
+    ]);
 }
 
 /// Appends text and CRLF: `0xFF` is Telnet's IAC and doubled (RFC 2640 §3.1, RFC 854); what would

@@ -136,20 +136,22 @@ impl File {
         (Ok(filled), buffer)
     }
 
-    /// Writes all of the span at `offset`.
-    pub async fn write_all(&self, mut span: Span, mut offset: u64) -> (io::Result<()>, Vec<u8>) {
+    /// Writes what needs no waiting; returns how much.
+    pub fn write_now(&self, octets: &[u8], offset: u64) -> usize {
         if self.access.get().is_none() {
             let memory = sendfile::is_in_memory(self);
             let access = if memory { Access::Memory } else { Access::Ring };
             self.access.set(Some(access));
         }
-        if self.access.get() == Some(Access::Memory)
-            && let Ok(count) = sendfile::write_memory(self, span.octets(), offset)
-        {
+        match self.access.get() {
             // A full file system says so through the ring.
-            span.start += count;
-            offset += count as u64;
+            Some(Access::Memory) => sendfile::write_memory(self, octets, offset).unwrap_or(0),
+            _ => 0,
         }
+    }
+
+    /// Writes all of the span at `offset`.
+    pub async fn write_all(&self, mut span: Span, mut offset: u64) -> (io::Result<()>, Vec<u8>) {
         while span.start < span.end {
             let (result, (_, back)) = ring::write_at(&self.fd, span, offset).await;
             span = back;
