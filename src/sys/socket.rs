@@ -134,20 +134,10 @@ pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, SocketAddr)> {
 /// # Errors
 /// `AddrInUse` and `PermissionDenied` speak of the source port, others of the target.
 pub fn start_connect(source: SocketAddr, target: SocketAddr) -> io::Result<OwnedFd> {
-    let socket = Socket::new(
-        Domain::for_address(target),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_nonblocking(true)?;
+    let socket = connecting_socket(target)?;
     socket.set_reuse_address(true)?;
     socket.bind(&SockAddr::from(source))?;
-    match socket.connect(&SockAddr::from(target)) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-        Err(error) => return Err(error),
-    }
-    Ok(socket.into())
+    begin_connect(socket, target)
 }
 
 /// As [`start_connect`] from whatever address and port the system chooses, which may be in use for
@@ -156,18 +146,19 @@ pub fn start_connect(source: SocketAddr, target: SocketAddr) -> io::Result<Owned
 /// # Errors
 /// The kernel's error, which speaks of the target or of this machine's lack of ports.
 pub fn start_connect_to(target: SocketAddr) -> io::Result<OwnedFd> {
-    let socket = Socket::new(
-        Domain::for_address(target),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_nonblocking(true)?;
+    begin_connect(connecting_socket(target)?, target)
+}
+
+fn connecting_socket(target: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking();
+    Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))
+}
+
+fn begin_connect(socket: Socket, target: SocketAddr) -> io::Result<OwnedFd> {
     match socket.connect(&SockAddr::from(target)) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-        Err(error) => return Err(error),
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        Ok(()) | Err(_) => Ok(socket.into()),
     }
-    Ok(socket.into())
 }
 
 /// Tells how a connect ended and makes the socket a blocking one again.
