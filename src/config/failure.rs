@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::sys::host::RingProblem;
+pub use crate::sys::host::cause;
 
 /// Exit statuses, as in sysexits.h; a usage error has the 2 that shells and clap give it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,16 +79,6 @@ impl Failure {
 impl From<RingProblem> for Failure {
     fn from(problem: RingProblem) -> Self {
         Self::new(Exit::Unavailable, problem.to_string())
-    }
-}
-
-/// The system's words for an error, without the "(os error N)" that follows them.
-#[must_use]
-pub fn cause(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
     }
 }
 

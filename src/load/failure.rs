@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use crate::proto::client::{ClientError, Reply};
 use crate::rt::TimedOut;
+pub use crate::sys::host::cause;
 use crate::tls::{BadKey, BadRecord};
 
 /// Exit statuses, as in sysexits.h; a usage error has the 2 that shells and clap give it.
@@ -189,15 +190,5 @@ impl From<BadKey> for Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         Self::new(Kind::Protocol, error.to_string())
-    }
-}
-
-/// The system's words for an error, without the "(os error N)" that follows them.
-#[must_use]
-pub fn cause(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
     }
 }

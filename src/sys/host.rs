@@ -44,6 +44,16 @@ pub fn thread_cpu_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
+/// The system's words for an error, without the "(os error N)" that follows them.
+#[must_use]
+pub fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_owned(),
+        None => text,
+    }
+}
+
 /// CPU time that this process has used, user and system.
 #[must_use]
 pub fn process_cpu_time() -> Duration {
