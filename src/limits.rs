@@ -121,6 +121,10 @@ pub const TIMER_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const DIRECTORY_READ_OCTETS: usize = 32 * 1024;
 /// Directory entries looked at in one piece of blocking work.
 pub const LISTING_ENTRIES_PER_JOB_MAX: usize = 16 * 1024;
+/// How long what a directory held is kept for the next listing: no longer than the times in a listing are exact.
+pub const DIRECTORY_CACHED_MAX: Duration = Duration::from_secs(1);
+/// Directories whose contents are kept, whole process; each takes a watch (fs.inotify.max_user_watches).
+pub const DIRECTORIES_CACHED_MAX: usize = 4096;
 /// Names tried for STOU before giving up.
 pub const UNIQUE_NAME_TRIES_MAX: usize = 32;
 /// Times that opening is tried again while directories above are being renamed (openat2(2)).

@@ -89,6 +89,8 @@ pub struct Checked {
     pub cores: Vec<usize>,
     /// How long a core looks for its next event before it sleeps; zero: not at all.
     pub busy_poll: Duration,
+    /// Octets for what directories held a moment ago; 0: none.
+    pub listing_cache_octets: usize,
     /// The directory for what outlives the process. May not exist yet.
     pub state_directory: PathBuf,
     /// Timers.
@@ -195,6 +197,7 @@ impl Checked {
             run_as: options.host.run_as,
             cores: cores(options.host.cores)?,
             busy_poll: Duration::from_micros(options.host.busy_poll.into()),
+            listing_cache_octets: usize::from(options.host.listing_cache) << 20,
             state_directory: state_directory(options.host.state_dir)?,
             timers: Timers {
                 handshake: timers.handshake_timeout,

@@ -195,6 +195,9 @@ pub struct HostOptions {
     /// Look for a client's next command for so long before a core sleeps, where clients have been answering as fast; 0: never.
     #[arg(long, value_name = "MICROSECONDS", value_parser = clap::value_parser!(u16).range(..=10_000), default_value_t = 200, help_heading = HOST)]
     pub busy_poll: u16,
+    /// Memory for what directories held a moment ago, for those listed more than once a second; 0: none.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u16), default_value_t = 32, help_heading = HOST)]
+    pub listing_cache: u16,
     /// Directory for the self-signed certificate [default: /var/lib/ringftpd as root, else $XDG_STATE_HOME/ringftpd or ~/.local/state/ringftpd].
     #[arg(long, value_name = "DIR", help_heading = HOST)]
     pub state_dir: Option<PathBuf>,

@@ -209,7 +209,10 @@ fn settings(
             active_source_standard: checked.active_source_port == ActiveSourcePort::Standard,
             kernel_tls: Arc::new(kernel_tls),
         }),
-        files: vfs::Settings::default(),
+        files: vfs::Settings {
+            directory_cache: vfs::DirectoryCache::new(checked.listing_cache_octets),
+            ..vfs::Settings::default()
+        },
         handshake_time_max: timers.handshake,
         close_time_max: timers.close,
         drain_time_max: timers.drain,

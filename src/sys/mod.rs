@@ -4,6 +4,7 @@
 pub mod fs;
 pub mod host;
 pub mod identity;
+pub mod inotify;
 pub mod keeper;
 pub mod ktls;
 pub mod pipe;

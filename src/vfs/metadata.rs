@@ -9,8 +9,8 @@ use crate::sys::fs::{self, Kind, Status};
 use super::Root;
 use super::access::require;
 use super::error::file_error;
+use super::lines::{entry_of, unique};
 use super::resolve::Object;
-use super::walk::{entry_of, unique};
 
 impl Root {
     pub(super) async fn check_directory(&self, path: &VirtualPath) -> Result<FileReply, FileError> {

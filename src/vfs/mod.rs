@@ -10,7 +10,9 @@
 
 mod access;
 mod change;
+mod directory_cache;
 mod error;
+mod lines;
 mod metadata;
 mod open;
 mod resolve;
@@ -19,6 +21,7 @@ mod walk;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::proto::{FileError, FileReply, FileRequest};
 use crate::rt::SharedFd;
@@ -27,18 +30,21 @@ use crate::sys::fs;
 use access::Access;
 
 pub use access::Rights;
+pub use directory_cache::DirectoryCache;
 pub use error::file_error;
 pub use open::{Download, Upload, UploadMode};
 pub use walk::Listing;
 
 /// How files are shown and made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// LIST and NLST leave out names that begin with a dot, unless `-a` asks for them.
     pub hide_dot_files: bool,
     /// Permission bits that new files and directories do not get, 0 to 0o777. The umask of the
     /// process applies as well.
     pub umask: u32,
+    /// What directories held when they were last listed.
+    pub directory_cache: Arc<DirectoryCache>,
 }
 
 impl Default for Settings {
@@ -46,6 +52,7 @@ impl Default for Settings {
         Self {
             hide_dot_files: false,
             umask: 0o022,
+            directory_cache: DirectoryCache::new(0),
         }
     }
 }

@@ -1,22 +1,21 @@
 //! Listings, a chunk at a time: memory does not grow with the directory.
 
-use std::ffi::CStr;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use crate::limits;
-use crate::proto::listing::{self, Entry, EntryKind, FactSet, LineWriter, Perm};
-use crate::proto::{FileError, FileReply, FileTime, ListFormat, VirtualPath, glob};
+use crate::proto::listing::{self, LineWriter};
+use crate::proto::{FileError, FileReply, ListFormat, VirtualPath, glob};
 use crate::rt;
-use crate::sys::fs::{self, DirectoryEntry, DirectoryReader, Kind, Status};
+use crate::sys::fs::{self, DirectoryReader, Kind, Status};
 
 use super::Root;
-use super::access::{Access, require};
+use super::access::require;
+use super::directory_cache::{Filling, Found, Snapshot};
 use super::error::file_error;
-use super::resolve::{Object, dangles};
+use super::lines::{Lines, Shape, directory_prefix, entry_of, now};
+use super::resolve::Object;
 
 /// A listing being sent.
 #[derive(Debug)]
@@ -38,11 +37,16 @@ impl Listing {
         }
         out.clear();
         while let Some(mut walk) = self.walk.take() {
-            let filled = rt::blocking(move || {
+            let asks = walk.entries.ask();
+            let filling = move || {
                 let more = walk.fill(&mut out);
                 (walk, out, more)
-            });
-            let (walk, back, more) = filled.await;
+            };
+            let (walk, back, more) = if asks {
+                rt::blocking(filling).await
+            } else {
+                filling()
+            };
             out = back;
             if more.map_err(|error| file_error(&error))? {
                 self.walk = Some(walk);
@@ -158,7 +162,7 @@ impl Root {
             path.push(b'/');
         }
         let walk = Walk {
-            reader: DirectoryReader::new(directory, limits::DIRECTORY_READ_OCTETS),
+            entries: self.entries(directory, &own, &shape),
             lines: Lines {
                 writer: LineWriter::new(now()),
                 access: self.access.clone(),
@@ -177,6 +181,26 @@ impl Root {
         let (first, _) = listing.next(Vec::new()).await?;
         listing.first = Some(first);
         Ok(listing)
+    }
+
+    /// Where the entries come from: the directory, or what it held a moment ago.
+    fn entries(&self, directory: OwnedFd, own: &Status, shape: &Shape) -> Entries {
+        let cache = &self.settings.directory_cache;
+        let filling = match cache.find(&directory, own, shape.looks_at_all(), rt::now()) {
+            Found::Snapshot(snapshot) => {
+                return Entries::Kept {
+                    directory,
+                    snapshot,
+                    next: 0,
+                };
+            }
+            Found::Fill(filling) => Some(filling),
+            Found::Nothing => None,
+        };
+        Entries::Read {
+            reader: DirectoryReader::new(directory, limits::DIRECTORY_READ_OCTETS),
+            filling,
+        }
     }
 
     /// LIST and NLST of what is no directory.
@@ -241,42 +265,36 @@ impl Root {
     }
 }
 
-/// Which entries are shown, and how.
-#[derive(Debug)]
-struct Shape {
-    format: ListFormat,
-    prefix: Vec<u8>,
-    pattern: Option<Box<[u8]>>,
-    /// Policy hides names that begin with a dot.
-    hides: bool,
-    /// They were asked for.
-    hidden: bool,
-}
-
-impl Shape {
-    fn shows(&self, name: &[u8]) -> bool {
-        if matches!(name, b"." | b"..") || !listing::is_printable(name) {
-            return false;
-        }
-        let dotted = name.starts_with(b".");
-        match &self.pattern {
-            _ if dotted && self.hides => false,
-            None => true,
-            // As in a shell, a star does not mean hidden files.
-            Some(pattern) => {
-                (!dotted || self.hidden || pattern.starts_with(b"."))
-                    && glob::matches(pattern, name)
-            }
-        }
-    }
-}
-
-/// A directory being read, on the pool.
+/// A directory being listed.
 #[derive(Debug)]
 struct Walk {
-    reader: DirectoryReader,
+    entries: Entries,
     lines: Lines,
     rows_left: usize,
+}
+
+/// Where the entries of a directory come from.
+#[derive(Debug)]
+enum Entries {
+    Read {
+        reader: DirectoryReader,
+        filling: Option<Filling>,
+    },
+    Kept {
+        directory: OwnedFd,
+        snapshot: Arc<Snapshot>,
+        next: usize,
+    },
+}
+
+impl Entries {
+    /// Whether the file system is asked, which may wait for a disk: then it is work for the pool.
+    fn ask(&self) -> bool {
+        match self {
+            Self::Read { .. } => true,
+            Self::Kept { snapshot, .. } => !snapshot.is_whole(),
+        }
+    }
 }
 
 impl Walk {
@@ -289,176 +307,51 @@ impl Walk {
             if self.rows_left == 0 {
                 return Ok(false);
             }
-            let Some((directory, entry)) = self.reader.next_entry()? else {
-                return Ok(false);
-            };
-            if self.lines.add(out, directory, &entry) {
-                self.rows_left -= 1;
+            match self.add_next(out)? {
+                Some(true) => self.rows_left -= 1,
+                Some(false) => {}
+                None => return Ok(false),
             }
         }
         Ok(true)
     }
-}
 
-/// Makes lines from directory entries.
-#[derive(Debug)]
-struct Lines {
-    writer: LineWriter,
-    access: Access,
-    shape: Shape,
-    /// The status of the directory itself.
-    own: Status,
-    root: OwnedFd,
-    /// The directory from the root, with a `/` behind it, or empty.
-    path: Vec<u8>,
-}
-
-impl Lines {
-    /// Adds the line of an entry, if it has one.
-    fn add(
-        &mut self,
-        out: &mut Vec<u8>,
-        directory: BorrowedFd<'_>,
-        entry: &DirectoryEntry<'_>,
-    ) -> bool {
-        let name = entry.name.to_bytes();
-        if !self.shape.shows(name) {
-            return false;
-        }
-        if self.needs_no_status(entry.kind) {
-            match self.shape.format {
-                ListFormat::Machine(facts) => {
-                    let entry = entry_of(name, &self.own, b"");
-                    self.writer.machine(out, facts, &entry);
+    /// Adds the line of the next entry; whether it has one, `None` at the end.
+    fn add_next(&mut self, out: &mut Vec<u8>) -> io::Result<Option<bool>> {
+        match &mut self.entries {
+            Entries::Read { reader, filling } => {
+                let Some((directory, entry)) = reader.next_entry()? else {
+                    if let Some(filling) = filling.take() {
+                        filling.finish();
+                    }
+                    return Ok(None);
+                };
+                let mut status = None;
+                let shown = self.lines.add(out, directory, &entry, &mut status);
+                if let Some(filled) = filling
+                    && !filled.add(&entry, status)
+                {
+                    *filling = None;
                 }
-                _ => listing::name_line(out, &self.shape.prefix, name),
+                Ok(Some(shown))
             }
-            return true;
-        }
-        // What cannot be looked at any more was deleted meanwhile, or is behind a directory that
-        // may be read but not searched.
-        let Ok(own) = fs::status_at(directory, entry.name) else {
-            return false;
-        };
-        if own.kind == Kind::Link {
-            self.add_link(out, directory, entry.name, &own)
-        } else {
-            self.add_line(out, name, &own, &own, b"")
-        }
-    }
-
-    /// Names alone: the directory itself says enough about files and directories.
-    fn needs_no_status(&self, kind: Kind) -> bool {
-        let names_only = matches!(self.shape.format, ListFormat::Names)
-            || self.shape.format == ListFormat::Machine(FactSet::NONE);
-        names_only && matches!(kind, Kind::File | Kind::Directory)
-    }
-
-    fn add_link(
-        &mut self,
-        out: &mut Vec<u8>,
-        directory: BorrowedFd<'_>,
-        name: &CStr,
-        own: &Status,
-    ) -> bool {
-        // From the root, not from here: `..` in a link may go up as far as the root.
-        let path = [self.path.as_slice(), name.to_bytes_with_nul()].concat();
-        let Ok(path) = CStr::from_bytes_with_nul(&path) else {
-            return false;
-        };
-        let target = match fs::hold_beneath(&self.root, path) {
-            Ok(target) => fs::status(&target).ok(),
-            Err(error) if dangles(&error) => None,
-            // It leaves the root, or goes round in circles.
-            Err(_) => return false,
-        };
-        match (self.shape.format, target) {
-            (ListFormat::Long, _) | (ListFormat::Machine(_), None) => {
-                let text = fs::link_text_at(directory, name).unwrap_or_default();
-                self.add_line(out, name.to_bytes(), own, own, text.to_bytes())
+            Entries::Kept {
+                directory,
+                snapshot,
+                next,
+            } => {
+                let Some((entry, status)) = snapshot.entry(*next) else {
+                    return Ok(None);
+                };
+                *next += 1;
+                let mut status = status.copied();
+                Ok(Some(self.lines.add(
+                    out,
+                    directory.as_fd(),
+                    &entry,
+                    &mut status,
+                )))
             }
-            (_, Some(target)) => self.add_line(out, name.to_bytes(), &target, own, b""),
-            // Nothing that RETR or CWD could reach.
-            (ListFormat::Names, None) => false,
         }
     }
-
-    /// `status` is what is shown, `own` that of the name itself.
-    fn add_line(
-        &mut self,
-        out: &mut Vec<u8>,
-        name: &[u8],
-        status: &Status,
-        own: &Status,
-        text: &[u8],
-    ) -> bool {
-        let served = !matches!(status.kind, Kind::Other(_) | Kind::Unknown);
-        let mut entry = entry_of(name, status, text);
-        match self.shape.format {
-            ListFormat::Long => {
-                entry.prefix = &self.shape.prefix;
-                self.writer.long(out, &entry);
-                return true;
-            }
-            ListFormat::Names if served => listing::name_line(out, &self.shape.prefix, name),
-            ListFormat::Machine(facts) if served => {
-                if facts.contains(FactSet::PERM) {
-                    entry.perm = self.access.perm(status, own.user, Some(&self.own));
-                }
-                if facts.contains(FactSet::UNIQUE) {
-                    entry.unique = unique(status);
-                }
-                self.writer.machine(out, facts, &entry);
-            }
-            ListFormat::Names | ListFormat::Machine(_) => {}
-        }
-        served
-    }
-}
-
-/// NLST's names can be given to RETR as they are (RFC 1123 §4.1.2.7): they begin with the
-/// argument. With `.` they do so without it, and clients expect them bare.
-fn directory_prefix(format: ListFormat, shown: &[u8]) -> Vec<u8> {
-    let mut prefix = Vec::new();
-    if format == ListFormat::Names && !matches!(shown, b"" | b"." | b"./") {
-        prefix.extend_from_slice(shown);
-        if !shown.ends_with(b"/") {
-            prefix.push(b'/');
-        }
-    }
-    prefix
-}
-
-/// The entry of an object, without `perm` and `unique`. `text` is that of a link.
-pub(super) fn entry_of<'a>(name: &'a [u8], status: &Status, text: &'a [u8]) -> Entry<'a> {
-    Entry {
-        prefix: b"",
-        name,
-        kind: match status.kind {
-            Kind::File => EntryKind::File,
-            Kind::Directory => EntryKind::Directory,
-            Kind::Link => EntryKind::Link(text),
-            Kind::Other(letter) => EntryKind::Other(letter),
-            Kind::Unknown => EntryKind::Other(b'?'),
-        },
-        size: status.size,
-        modified: status.modified,
-        mode: status.mode,
-        links: status.links,
-        perm: Perm::NONE,
-        unique: 0,
-    }
-}
-
-/// The `unique` fact. A keyed hash, because the numbers themselves would tell a stranger about
-/// the file system; the key is of this process (RFC 3659 §7.5.2, §11).
-pub(super) fn unique(status: &Status) -> u64 {
-    static KEY: OnceLock<RandomState> = OnceLock::new();
-    let key = KEY.get_or_init(RandomState::new);
-    key.hash_one((status.device, status.inode))
-}
-
-fn now() -> FileTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0))
 }

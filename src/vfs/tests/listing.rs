@@ -315,3 +315,61 @@ fn large_directory_streams_in_bounded_chunks() {
         );
     });
 }
+
+/// Lists three times, so that what can be kept is, and compares with what it says without a cache.
+async fn agree(cached: &Root, plain: &Root, what: &str) {
+    for format in [LONG, NAMES, ListFormat::Machine(FactSet::DEFAULT)] {
+        for round in 0..3 {
+            let expected = lines(plain, "d", format, false).await;
+            let shown = lines(cached, "d", format, false).await;
+            assert_eq!(shown, expected, "{what}, {format:?}, {round}");
+        }
+    }
+}
+
+#[test]
+fn a_cached_listing_shows_every_change_at_once() {
+    let home = filled();
+    let settings = Settings {
+        directory_cache: super::super::DirectoryCache::new(1 << 20),
+        ..Settings::default()
+    };
+    let cached = Root::open(&home.home, Rights::ALL, Rc::new(settings)).unwrap();
+    let plain = home.root();
+    let d = |name: &str| home.path("d").join(name);
+    let changes: [(&str, &dyn Fn()); 11] = [
+        ("nothing", &|| {}),
+        ("written", &|| home.write("d/a.txt", "123456789")),
+        ("cut", &|| home.write("d/a.txt", "")),
+        ("created", &|| {
+            home.write("d/new", "1");
+            std::fs::hard_link(d("new"), home.path("second")).unwrap();
+        }),
+        ("renamed", &|| {
+            std::fs::rename(d("new"), d("newer")).unwrap()
+        }),
+        ("written by its other name", &|| {
+            home.write("second", "1234")
+        }),
+        ("deleted", &|| std::fs::remove_file(d("b.c")).unwrap()),
+        ("below", &|| home.write("d/sub/x", "")),
+        ("moved away", &|| {
+            std::fs::rename(d("a.txt"), home.path("a.txt")).unwrap()
+        }),
+        ("link changed", &|| {
+            std::fs::remove_file(d("inside")).unwrap();
+            home.link("newer", "d/inside");
+        }),
+        ("replaced", &|| {
+            std::fs::rename(home.path("d"), home.path("old")).unwrap();
+            home.directory("d");
+            home.write("d/other", "");
+        }),
+    ];
+    on_ring(async {
+        for (what, change) in changes {
+            change();
+            agree(&cached, &plain, what).await;
+        }
+    });
+}
