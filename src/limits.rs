@@ -29,7 +29,7 @@ pub const GLOB_MATCHES_MAX: usize = 100_000;
 /// TLS sessions kept for each control connection, the least recently used dropped first.
 pub const TLS_SESSIONS_PER_CONTROL_MAX: usize = 16;
 /// TLS 1.3 tickets sent on a control connection.
-pub const TLS_TICKETS_CONTROL: usize = 4;
+pub const TLS_TICKETS_CONTROL: usize = 2;
 /// The same where data connections must resume: uploads bring no new tickets, and some clients
 /// spend each ticket once.
 pub const TLS_TICKETS_CONTROL_REQUIRED: usize = 12;
@@ -42,7 +42,7 @@ pub const TRANSFER_CHUNK_OCTETS: usize = 256 * 1024;
 /// Octets read, sealed and sent before others have their turn.
 pub const TURN_OCTETS: u64 = 512 * 1024;
 /// Octets moved from file to socket by the kernel before others have their turn.
-pub const SENDFILE_CHUNK_OCTETS: u64 = 1024 * 1024;
+pub const SENDFILE_CHUNK_OCTETS: u64 = 4 * 1024 * 1024;
 /// The same where the kernel also encrypts them, which takes about four times as long.
 pub const SENDFILE_TLS_CHUNK_OCTETS: u64 = 256 * 1024;
 /// Octets between two looks at what of a file is in memory.
