@@ -29,7 +29,7 @@ pub const GLOB_MATCHES_MAX: usize = 100_000;
 /// TLS sessions kept for each control connection, the least recently used dropped first.
 pub const TLS_SESSIONS_PER_CONTROL_MAX: usize = 16;
 /// TLS 1.3 tickets sent on a control connection.
-pub const TLS_TICKETS_CONTROL: usize = 2;
+pub const TLS_TICKETS_CONTROL: usize = 4;
 /// The same where data connections must resume: uploads bring no new tickets, and some clients
 /// spend each ticket once.
 pub const TLS_TICKETS_CONTROL_REQUIRED: usize = 12;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::detached::Detached;
 use super::route::{Choice, Fallback, Route};
 use super::secure::Secured;
-use super::sink::{Sink, whole};
+use super::sink::{Sink, put, whole};
 use super::take_over::{self, TakeOver};
 use super::{Link, Records, elapsed, lost};
 use crate::limits;
@@ -230,24 +230,23 @@ fn moves(secured: &Secured, choice: &mut Choice, link: &Link) -> (Party, u64) {
 }
 
 /// Receives records that this process opens by itself: from one buffer into another, which goes to the
-/// file as it is.
+/// file as it is. While it waits it keeps only the record that has come in part, so that all uploads of a
+/// core share buffers that the processor's cache still holds.
 async fn receive_records(
     socket: &Socket,
     mut detached: Box<Detached>,
     sink: &mut Sink,
     link: &Link,
 ) -> Result<(), TransferEnd> {
+    let mut rest = detached.take_incoming();
     let mut buffer = rt::take_buffer();
-    let incoming = detached.take_incoming();
-    let mut held = incoming.len();
-    if let Some(front) = buffer.get_mut(..held) {
-        front.copy_from_slice(&incoming);
-    }
+    let mut filled = put(&mut buffer, &rest);
     loop {
         let mut plain = rt::take_buffer();
-        let opened = detached.open(buffer.get(..held).unwrap_or_default(), &mut plain);
-        buffer.copy_within(opened.consumed..held, 0);
-        held -= opened.consumed;
+        let opened = detached.open(buffer.get(..filled).unwrap_or_default(), &mut plain);
+        rest.clear();
+        rest.extend_from_slice(buffer.get(opened.consumed..filled).unwrap_or_default());
+        rt::give_buffer(buffer);
         let closed = opened.other == Some(Record::CloseNotify);
         if closed {
             // Answered at once: some clients wait for it before they close.
@@ -268,24 +267,20 @@ async fn receive_records(
             Some(record) => {
                 detached.heed(record, socket, link).await?;
                 detached.flush(socket);
+                buffer = rt::take_buffer();
+                filled = put(&mut buffer, &rest);
                 continue;
             }
             None => {}
         }
-        let span = Span {
-            start: held,
-            end: buffer.len(),
-            buffer,
-        };
-        let received = sink.receive_beside(socket, span, link).await?;
-        buffer = received.0;
-        if received.1 == 0 {
+        let (received, count) = sink.receive_behind(socket, &rest, link).await?;
+        buffer = received;
+        if count == 0 {
             rt::give_buffer(buffer);
-            return end_of_stream(held, link);
+            return end_of_stream(rest.len(), link);
         }
-        held += received.1;
+        filled = rest.len() + count;
     }
-    rt::give_buffer(buffer);
     let _ = socket.finish_sending();
     link.handle.check()
 }

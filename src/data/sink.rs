@@ -147,6 +147,35 @@ impl Sink {
         }
     }
 
+    /// Receives into a buffer of the core, behind a copy of `front`, while the write under way goes on. No
+    /// buffer is held while nothing comes. Returns the buffer and how many octets came, 0 at the end of
+    /// the stream.
+    pub(super) async fn receive_behind(
+        &mut self,
+        socket: &Socket,
+        front: &[u8],
+        link: &Link,
+    ) -> Result<(Vec<u8>, usize), TransferEnd> {
+        loop {
+            if self.behind {
+                let mut buffer = rt::take_buffer();
+                let held = put(&mut buffer, front);
+                match socket.receive_now(buffer.get_mut(held..).unwrap_or_default()) {
+                    Ok(count) => return Ok((buffer, self.note(count))),
+                    Err(error) => {
+                        rt::give_buffer(buffer);
+                        if error.kind() != io::ErrorKind::WouldBlock {
+                            return Err(lost(error));
+                        }
+                    }
+                }
+            }
+            let readable = self.beside(socket, socket.readable(), link).await?;
+            readable.map_err(lost)?;
+            self.behind = true;
+        }
+    }
+
     /// Notes how much came at once. Every so often it is better to wait for the ring: others have their turn.
     fn note(&mut self, count: usize) -> usize {
         self.since_turn += count;
@@ -166,6 +195,14 @@ pub(super) fn whole(buffer: Vec<u8>) -> Span {
         end: buffer.len(),
         buffer,
     }
+}
+
+/// Copies to the front of a buffer; returns how many octets.
+pub(super) fn put(buffer: &mut [u8], front: &[u8]) -> usize {
+    if let Some(place) = buffer.get_mut(..front.len()) {
+        place.copy_from_slice(front);
+    }
+    front.len()
 }
 
 /// Back to the pool that it is for.
