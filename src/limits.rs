@@ -42,7 +42,7 @@ pub const TRANSFER_CHUNK_OCTETS: usize = 256 * 1024;
 /// Octets read, sealed and sent before others have their turn.
 pub const TURN_OCTETS: u64 = 512 * 1024;
 /// Octets moved from file to socket by the kernel before others have their turn.
-pub const SENDFILE_CHUNK_OCTETS: u64 = 4 * 1024 * 1024;
+pub const SENDFILE_CHUNK_OCTETS: u64 = 1024 * 1024;
 /// The same where the kernel also encrypts them, which takes about four times as long.
 pub const SENDFILE_TLS_CHUNK_OCTETS: u64 = 256 * 1024;
 /// Octets between two looks at what of a file is in memory.
