@@ -23,6 +23,8 @@ use crate::{limits, rt};
 
 /// How often a process that was started is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// For a process of another account to say what it wants.
+const STRANGER_TIME_MAX: Duration = Duration::from_secs(1);
 /// For the last answers to leave when the server ends.
 const LEAVE_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -171,19 +173,24 @@ impl Drop for Visit {
 
 impl Shared {
     fn answer(&self, socket: &OwnedFd, peer: Peer) {
-        if !is_trusted(peer.user, &[own_user()]) {
+        let trusted = is_trusted(peer.user, &[own_user()]);
+        if !trusted {
             // SECURITY: the socket's mode keeps strangers away; this holds where that was changed.
             warn!(
                 process = peer.process,
                 user = peer.user,
                 "hand-over refused: another account"
             );
-            let _ = pass_fds::send(socket, REFUSED, None);
-            return;
+            let _ = pass_fds::set_limit(socket, STRANGER_TIME_MAX);
         }
+        // Taken in any case: a close with a message left would reset the connection, answer and all.
         let Ok((wish, _)) = pass_fds::receive(socket) else {
             return;
         };
+        if !trusted {
+            let _ = pass_fds::send(socket, REFUSED, None);
+            return;
+        }
         match wish.as_str() {
             TAKE_OVER => self.hand_over(socket, peer.process),
             UPGRADE => {
