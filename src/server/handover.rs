@@ -27,6 +27,7 @@ use tracing::warn;
 use super::listeners::{Opener, Passed, Role};
 use crate::limits;
 use crate::sys::host::cause;
+use crate::sys::identity::{self, Use};
 use crate::sys::pass_fds::{self, Peer};
 use crate::sys::{activation, successor};
 
@@ -129,7 +130,10 @@ impl Program {
             command.arg("--take-over");
         }
         command.args(self.arguments.iter().skip(1));
-        command.current_dir(&self.directory);
+        // An account that root has become may not reach it; paths that are not relative work all the same.
+        if identity::check_directory(&self.directory, Use::Read).is_ok() {
+            command.current_dir(&self.directory);
+        }
         // It becomes the process that the supervisor watches.
         command.env_remove("WATCHDOG_PID");
         command

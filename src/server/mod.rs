@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
@@ -34,6 +34,7 @@ pub use monitor::Outlets;
 pub use notify::Notifier;
 
 use accept::Acceptors;
+use handover::Retirement;
 use lifecycle::{Life, Phase};
 use listeners::CoreListener;
 use monitor::Monitor;
@@ -166,6 +167,54 @@ pub fn run(
     result
 }
 
+/// What the main thread waits for.
+enum Heard {
+    /// SIGTERM or SIGINT.
+    End,
+    /// SIGHUP.
+    HangUp,
+    /// SIGUSR1.
+    Report,
+    /// SIGUSR2.
+    Upgrade,
+    /// Another process has taken over.
+    Retirement(Retirement),
+    /// Nothing for a while.
+    Silence,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    report: Signal,
+    upgrade: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            report: signal(SignalKind::user_defined1())?,
+            upgrade: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    async fn hear(&mut self, life: &mut Life, patience: Duration) -> Heard {
+        tokio::select! {
+            _ = self.terminate.recv() => Heard::End,
+            _ = self.interrupt.recv() => Heard::End,
+            _ = self.hang_up.recv() => Heard::HangUp,
+            _ = self.report.recv() => Heard::Report,
+            _ = self.upgrade.recv() => Heard::Upgrade,
+            retirement = life.retirement() => Heard::Retirement(retirement),
+            () = tokio::time::sleep(patience) => Heard::Silence,
+        }
+    }
+}
+
 /// Returns once every core has ended.
 async fn watch_signals<T>(
     commands: &[mpsc::UnboundedSender<Command>],
@@ -175,11 +224,7 @@ async fn watch_signals<T>(
     retire: impl Fn(),
     mut reload: impl FnMut() -> Option<tls::Settings>,
 ) -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    let mut report = signal(SignalKind::user_defined1())?;
-    let mut upgrade = signal(SignalKind::user_defined2())?;
+    let mut signals = Signals::new()?;
     let tell = |command: fn() -> Command| {
         for core in commands {
             // A core that has ended needs no command.
@@ -193,65 +238,56 @@ async fn watch_signals<T>(
     };
     let mut phase = Phase::Serving;
     loop {
-        let pause = match phase {
+        let patience = match phase {
             Phase::Serving => life.pause(),
             Phase::Retired => RETIRED_INTERVAL,
             Phase::Draining => DRAIN_INTERVAL,
         };
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hang_up.recv() => {
+        match signals.hear(life, patience).await {
+            Heard::End if phase == Phase::Draining => {
+                info!("second signal: ending transfers now");
+                tell(|| Command::Force);
+            }
+            Heard::End => {
+                info!("stopping: no new connections, running transfers may finish");
+                monitor.drain();
+                life.stopping();
+                phase = Phase::Draining;
+                tell(|| Command::Drain);
+            }
+            Heard::HangUp => {
                 if let Some(tls) = life.reload(&mut reload) {
                     for core in commands {
                         let _ = core.send(Command::Reload(tls.clone()));
                     }
                 }
-                continue;
             }
-            _ = report.recv() => {
-                monitor.log().await;
-                continue;
-            }
-            _ = upgrade.recv() => {
-                life.upgrade();
-                continue;
-            }
-            retirement = life.retirement() => {
+            Heard::Report => monitor.log().await,
+            Heard::Upgrade => life.upgrade(),
+            Heard::Retirement(retirement) => {
                 if phase == Phase::Serving {
-                    info!(process = retirement.process, "another process has taken over: sessions here go on until they end");
+                    info!(
+                        process = retirement.process,
+                        "another process has taken over: sessions here go on until they end"
+                    );
                     phase = Phase::Retired;
                     tell(|| Command::Retire);
                     retire();
                 }
                 life.retire(&retirement);
-                continue;
             }
-            () = tokio::time::sleep(pause) => {
+            Heard::Silence => {
                 life.look(phase, ended);
-                if phase == Phase::Serving {
-                    if (0..threads.len()).any(ended) {
-                        error!("a core has ended by itself: stopping");
-                        monitor.drain();
-                        life.stopping();
-                        phase = Phase::Draining;
-                        tell(|| Command::Force);
-                    }
-                } else if (0..threads.len()).all(ended) {
+                if phase == Phase::Serving && (0..threads.len()).any(ended) {
+                    error!("a core has ended by itself: stopping");
+                    monitor.drain();
+                    life.stopping();
+                    phase = Phase::Draining;
+                    tell(|| Command::Force);
+                } else if phase != Phase::Serving && (0..threads.len()).all(ended) {
                     return Ok(());
                 }
-                continue;
             }
-        }
-        if phase == Phase::Draining {
-            info!("second signal: ending transfers now");
-            tell(|| Command::Force);
-        } else {
-            info!("stopping: no new connections, running transfers may finish");
-            monitor.drain();
-            life.stopping();
-            phase = Phase::Draining;
-            tell(|| Command::Drain);
         }
     }
 }

@@ -69,10 +69,7 @@ fn a_waiting_connection_goes_to_the_new_process_and_a_failed_one_changes_nothing
     let late = Predecessor::ask(directory.path(), None).unwrap_err();
     assert!(late.to_string().contains("already"), "{late}");
     door.close();
-    let (mut served, _) = TcpListener::from(fd).accept().map_or_else(
-        |error| panic!("the connection that waited is lost: {error}"),
-        |accepted| accepted,
-    );
+    let (mut served, _) = TcpListener::from(fd).accept().unwrap();
     served.write_all(b"220").unwrap();
     let mut octets = [0; 3];
     io::Read::read_exact(&mut waiting, &mut octets).unwrap();
