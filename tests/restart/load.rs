@@ -131,7 +131,7 @@ fn nothing_is_refused_and_nothing_breaks_under_load() {
     let options = ["--cores", "2", "--log-level", "info"];
     let first = Server::start(&options);
     let path = |name: &str| reports.path().join(name);
-    let mut loads = vec![
+    let mut loads = [
         ("mixed", mixed(first.explicit, "explicit", &path("0"))),
         ("mixed", mixed(first.implicit, "implicit", &path("1"))),
         ("login", logins(first.explicit, "explicit", &path("2"))),
