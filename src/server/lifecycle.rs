@@ -96,6 +96,7 @@ impl Life {
         if let Some(directory) = lifecycle.state_directory {
             match Door::open(&directory, took_over, offers, lifecycle.program) {
                 Ok((door, retirements)) => {
+                    info!(directory = %directory.display(), "a new process can take over from this one");
                     life.door = Some(door);
                     life.retirements = Some(retirements);
                 }

@@ -135,6 +135,8 @@ pub fn run(
     let (log, interval) = outlets.interval_log.unzip();
     let monitor = Arc::new(Monitor::new(&catalogue, &settings.cores, &commands, log));
     let life = watching.block_on(async {
+        // From here on no signal ends the process by itself.
+        let mut signals = Signals::new()?;
         let metrics = monitor::start(&monitor, outlets.listener, interval)?;
         let admission = Arc::clone(&settings.admission);
         let mut life = Life::begin(lifecycle, listeners.offers, pulses, &threads, admission).await;
@@ -144,7 +146,8 @@ pub fn run(
                 metrics.abort();
             }
         };
-        watch_signals(&commands, &threads, &monitor, &mut life, retire, reload).await?;
+        let watched = (&mut signals, &mut life);
+        watch_signals(&commands, &threads, &monitor, watched, retire, reload).await?;
         Ok::<_, io::Error>(life)
     })?;
     drop(commands);
@@ -220,11 +223,10 @@ async fn watch_signals<T>(
     commands: &[mpsc::UnboundedSender<Command>],
     threads: &[thread::JoinHandle<T>],
     monitor: &Monitor,
-    life: &mut Life,
+    (signals, life): (&mut Signals, &mut Life),
     retire: impl Fn(),
     mut reload: impl FnMut() -> Option<tls::Settings>,
 ) -> io::Result<()> {
-    let mut signals = Signals::new()?;
     let tell = |command: fn() -> Command| {
         for core in commands {
             // A core that has ended needs no command.

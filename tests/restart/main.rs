@@ -29,6 +29,7 @@ fn replace(old: &Server, options: &[&str]) -> Server {
 /// As [`replace`], by a command made of the usual one.
 #[track_caller]
 fn replace_by(old: &Server, options: &[&str], prepare: impl FnOnce(Command) -> Command) -> Server {
+    assert!(old.wait_for_log(OPEN), "nobody can take over");
     let new = old.start_beside(&[&["--take-over"], options].concat(), prepare);
     assert!(new.wait_for_log("has taken over"), "no take-over");
     assert!(old.wait_for_log("sessions here go on"), "not retired");
@@ -38,6 +39,7 @@ fn replace_by(old: &Server, options: &[&str], prepare: impl FnOnce(Command) -> C
 
 /// Runs `ringftpd upgrade` for that server.
 fn upgrade(server: &Server) -> Output {
+    assert!(server.wait_for_log(OPEN), "nobody can take over");
     let mut command = Command::new(common::server::program());
     command.arg("upgrade").arg("--state-dir");
     command
@@ -74,5 +76,7 @@ fn put_zeros(name: &str, length: u64) {
     file.set_len(length).unwrap();
 }
 
+/// What a server says once it can be replaced.
+const OPEN: &str = "a new process can take over";
 /// For what takes no longer than a turn of the server.
 const MOMENT: Duration = Duration::from_millis(300);

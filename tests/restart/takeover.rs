@@ -14,7 +14,7 @@ use crate::common::client::Client;
 use crate::common::server::{PASSWORD, Server, USER, process_directory, program, wait_until};
 use crate::common::tls::Profile;
 use crate::common::{PATIENCE, Port, assert_same, pattern, skip};
-use crate::{MOMENT, Orphan, put_zeros, replace, upgrade};
+use crate::{MOMENT, OPEN, Orphan, put_zeros, replace, upgrade};
 
 const LARGE: u64 = 64 << 20;
 
@@ -132,6 +132,7 @@ fn a_new_process_that_fails_leaves_the_old_one_serving() {
     let other = process_directory().join("not-a-certificate.pem");
     std::fs::write(&other, "nothing").unwrap();
     let bad = other.to_str().unwrap();
+    assert!(old.wait_for_log(OPEN), "nobody can take over");
     let failed = old
         .command_beside(&["--take-over", "--cert", bad, "--key", bad])
         .stdin(Stdio::null())
@@ -161,6 +162,7 @@ fn without_the_wish_a_second_server_takes_nothing() {
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(71), "{words}");
     assert!(words.contains("another server has this port"), "{words}");
+    assert!(old.wait_for_log(OPEN), "nobody can take over");
     // On other ports both live, and the first one can be replaced.
     let second = old.start_beside(&[], |command| command);
     assert!(second.wait_for_log("another server uses this state directory"));
@@ -218,6 +220,9 @@ fn an_upgrade_starts_the_program_anew() {
     let mut client = Client::ready(&old, Port::Implicit);
     client.download("NLST");
 
+    // It says that where the old one did.
+    let open = || String::from_utf8_lossy(&old.log()).matches(OPEN).count() == 2;
+    assert!(wait_until(PATIENCE, open), "not open");
     // Once more, by signal: the socket in the state directory tells who serves.
     let before = std::fs::metadata(old.directory.join("state/handover.sock")).unwrap();
     rustix::process::kill_process(new.0, Signal::USR2).unwrap();
@@ -276,6 +281,7 @@ fn other_accounts_get_nothing() {
     std::fs::copy(program(), &copy).unwrap();
     let state = directory.join("state");
     let server = Server::start(&["--state-dir", state.to_str().unwrap()]);
+    assert!(server.wait_for_log(OPEN), "nobody can take over");
     let ask = || {
         let mut command = Command::new(&copy);
         command.args(["upgrade", "--state-dir"]).arg(&state);
