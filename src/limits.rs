@@ -156,6 +156,12 @@ pub const METRICS_CONNECTIONS_MAX: usize = 16;
 /// From accepting a connection to the metrics address to its end.
 pub const METRICS_CONNECTION_TIME: Duration = Duration::from_secs(10);
 
+/// From a process's wish to replace a running server until it is ready: it reads files and tries out kernel TLS.
+pub const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(120);
+/// For an answer between two processes that need not do anything for it.
+pub const HAND_OVER_ANSWER_TIME: Duration = Duration::from_secs(10);
+/// Processes that may ask at once.
+pub const HAND_OVER_VISITORS_MAX: usize = 8;
 /// A certificate that expires within this time is warned of.
 pub const CERTIFICATE_EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
 /// Actions of one session before other work of its core gets its turn.

@@ -331,6 +331,7 @@ fn health_follows_the_drain_and_figures_go_on() {
     client.expect(226);
     let status = server.wait(PATIENCE).expect("it ends");
     assert!(status.success(), "{status}");
+    assert!(server.wait_for_log("stopped"), "not the whole log");
     // What came after the last question is in the table of the end.
     let log = String::from_utf8(server.log()).unwrap();
     let transfers = log

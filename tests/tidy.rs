@@ -408,6 +408,7 @@ fn the_readme_names_every_option() {
     for (program, words) in [
         (server, &["serve"][..]),
         (server, &["doctor"]),
+        (server, &["upgrade"]),
         (server, &["user", "add"]),
         (server, &["user", "passwd"]),
         (server, &["user", "remove"]),

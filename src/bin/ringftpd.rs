@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use ringftpd::config::{Checked, Command, CommandLine, Exit, doctor, run_user_command, serve};
+use ringftpd::config::{
+    Checked, Command, CommandLine, Exit, doctor, run_user_command, serve, upgrade,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -17,6 +19,7 @@ fn main() -> ExitCode {
     let outcome = match command_line.command {
         Command::Serve(options) => Checked::new(*options).and_then(|checked| serve(&checked)),
         Command::Doctor(options) => doctor(&options),
+        Command::Upgrade(options) => upgrade(options),
         Command::User(command) => run_user_command(command).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|failure| {
@@ -50,6 +53,7 @@ fn report_usage(error: &clap::Error) -> ExitCode {
     let help = match std::env::args().nth(1).as_deref() {
         Some("serve") => "ringftpd serve --help",
         Some("user") => "ringftpd user --help",
+        Some("upgrade") => "ringftpd upgrade --help",
         Some("doctor") => "ringftpd doctor --help",
         _ => "ringftpd --help",
     };

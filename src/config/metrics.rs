@@ -12,7 +12,7 @@ use super::value::parse_time;
 use super::{Exit, Failure};
 use crate::limits;
 use crate::metrics::IntervalLog;
-use crate::server::Outlets;
+use crate::server::{Listeners, Opener, Outlets};
 
 const METRICS: &str = "Metrics";
 
@@ -47,15 +47,28 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| "give a time as 10, 10s or 5m, from 1s to 24h".into())
 }
 
-/// Binds the address for metrics, while the process has the right to.
+/// Offers the listener for metrics to a later process: the one that is there, or one that is bound to the address
+/// while the process has the right to.
 ///
 /// # Errors
 /// [`Failure`] with the remedy.
-pub(super) fn bind(address: Option<SocketAddr>) -> Result<Option<TcpListener>, Failure> {
-    let Some(address) = address else {
-        return Ok(None);
+pub(super) fn bind(
+    address: Option<SocketAddr>,
+    there: Option<(TcpListener, Opener)>,
+    listeners: &mut Listeners,
+) -> Result<Option<TcpListener>, Failure> {
+    let (listener, opener) = match (there, address) {
+        (Some(there), _) => there,
+        (None, Some(address)) => (bind_to(address)?, Opener::Server),
+        (None, None) => return Ok(None),
     };
-    TcpListener::bind(address).map(Some).map_err(|error| {
+    let offered = listeners.offer_metrics(&listener, opener);
+    offered.map_err(|error| Failure::new(Exit::System, cause(&error)))?;
+    Ok(Some(listener))
+}
+
+fn bind_to(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).map_err(|error| {
         let (exit, remedy) = match error.kind() {
             io::ErrorKind::PermissionDenied => (
                 Exit::NoPermission,

@@ -7,6 +7,7 @@ mod metrics;
 mod options;
 mod privileges;
 mod prompt;
+mod restart;
 mod routes;
 mod serve;
 mod user;
@@ -31,6 +32,7 @@ pub use failure::{Exit, Failure, cause, explain_bind_error};
 pub use metrics::MetricsOptions;
 pub use options::{ActiveSourcePort, Command, CommandLine, Protect, Resume, ServeOptions, Switch};
 pub use privileges::Privileges;
+pub use restart::{RestartOptions, UpgradeOptions, upgrade};
 pub use routes::{RouteOptions, kernel_tls, log_kernel_tls};
 pub use serve::serve;
 pub use user::{UserCommand, run_user_command};
@@ -93,6 +95,8 @@ pub struct Checked {
     pub listing_cache_octets: usize,
     /// The directory for what outlives the process. May not exist yet.
     pub state_directory: PathBuf,
+    /// Whether to take over from a running server.
+    pub take_over: bool,
     /// Timers.
     pub timers: Timers,
     /// Bounds on connections.
@@ -137,6 +141,8 @@ pub struct Timers {
     pub bad_login_delay: Duration,
     /// Running transfers after SIGTERM; may be zero.
     pub grace: Duration,
+    /// Sessions after another process has taken over; may be zero.
+    pub retire: Duration,
 }
 
 /// Bounds on connections, whole process; `None` for no bound.
@@ -199,6 +205,7 @@ impl Checked {
             busy_poll: Duration::from_micros(options.host.busy_poll.into()),
             listing_cache_octets: usize::from(options.host.listing_cache) << 20,
             state_directory: state_directory(options.host.state_dir)?,
+            take_over: options.restart.take_over,
             timers: Timers {
                 handshake: timers.handshake_timeout,
                 login: timers.login_timeout,
@@ -209,6 +216,7 @@ impl Checked {
                 drain: timers.drain_timeout,
                 bad_login_delay: timers.bad_login_delay,
                 grace: timers.grace,
+                retire: options.restart.retire_timeout,
             },
             bounds: Bounds {
                 connections_max: NonZeroU32::new(bounds.connections_max),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::metrics::MetricsOptions;
+use super::restart::{RestartOptions, UpgradeOptions};
 use super::routes::RouteOptions;
 use super::user::UserCommand;
 use super::value::{Listen, parse_listen, parse_ports, parse_time, parse_time_above_zero};
@@ -46,7 +47,8 @@ pub enum Command {
         printed.\n\
         Started as root, the server becomes another account once it listens (--run-as).\n\
         SIGHUP reads certificate, key and users again; SIGTERM and SIGINT end the server after the \
-        running transfers, at most --grace later; SIGUSR1 writes counts and percentiles to the log.\n\
+        running transfers, at most --grace later; SIGUSR1 writes counts and percentiles to the log; SIGUSR2 \
+        is `ringftpd upgrade`.\n\
         Standard output says `explicit FTPS on ADDR:PORT` and `implicit FTPS on ADDR:PORT` for \
         each listener, with --metrics `metrics on http://ADDR:PORT/metrics`, then `ready`.\n\
         Exit status: 0 ended by a signal, 2 wrong option, 66 file missing, 69 io_uring missing, \
@@ -58,6 +60,13 @@ pub enum Command {
         the server does.\n\
         Exit status: 0 the server can run here, 69 it cannot.")]
     Doctor(RouteOptions),
+    /// Replace the running server by a new process of its program, without a refused connection or a broken session.
+    #[command(after_help = "\
+        The running server starts its program anew, with the options that it was started with and --take-over; SIGUSR2 \
+        does the same. When the new process is ready, the old one stops accepting, goes on with its sessions and ends with \
+        the last one. When it fails, the old one goes on as before.\n\
+        Exit status: 0 replaced, 69 no server answers, 71 the new process failed, 77 the server belongs to another account.")]
+    Upgrade(UpgradeOptions),
     /// Manage the accounts of a users file.
     #[command(subcommand)]
     User(UserCommand),
@@ -181,6 +190,9 @@ pub struct ServeOptions {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub metrics: MetricsOptions,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub restart: RestartOptions,
 }
 
 /// Options about the process itself.

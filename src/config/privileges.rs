@@ -9,11 +9,17 @@ use std::sync::Arc;
 use super::failure::{Exit, Failure, cause};
 use super::{Checked, users_store};
 use crate::auth::{Accounts, Permissions};
+use crate::server::SOCKET_FILE;
 use crate::sys::identity::{self, Identity, Use};
 use crate::sys::keeper::Keeper;
 
 /// Files that the server itself puts into the state directory begin so.
 const STATE_FILE_PREFIX: &str = "self-signed-";
+
+/// Whether the server itself puts files of that name there.
+fn is_own(name: &str) -> bool {
+    name.starts_with(STATE_FILE_PREFIX) || name.starts_with(SOCKET_FILE)
+}
 
 /// The way from root to an unprivileged account:
 ///
@@ -25,7 +31,10 @@ const STATE_FILE_PREFIX: &str = "self-signed-";
 /// Started by somebody else than root, all of them are checks only.
 pub struct Privileges {
     directory: PathBuf,
+    /// `None` where it cannot be made and is not needed.
     state_directory: Option<PathBuf>,
+    /// The self-signed certificate needs it; without that it is for hand-over only.
+    state_needed: bool,
     /// The account to become; `None` when the process stays what it is.
     identity: Option<Identity>,
     keep_bind_right: bool,
@@ -42,17 +51,20 @@ impl Privileges {
     pub fn prepare(checked: &Checked) -> Result<Self, Failure> {
         let identity = choose(checked)?;
         prepare_directory(&checked.directory, identity.as_ref())?;
-        // Only the self-signed certificate needs it.
-        let state_directory = checked
-            .certificate
-            .is_none()
-            .then(|| checked.state_directory.clone());
-        if let Some(state) = &state_directory {
-            users_store::make_directory(state, true).map_err(|error| {
+        let state_needed = checked.certificate.is_none();
+        let state = &checked.state_directory;
+        let state_directory = match users_store::make_directory(state, true) {
+            Ok(()) => Some(state.clone()),
+            Err(error) => {
                 let remedy = format!("{}; choose another with --state-dir DIR", cause(&error));
-                Failure::file(Exit::CannotCreate, state, remedy)
-            })?;
-        }
+                let failure = Failure::file(Exit::CannotCreate, state, remedy);
+                if state_needed {
+                    return Err(failure);
+                }
+                tracing::warn!("no process can take over from this one: {failure}");
+                None
+            }
+        };
         let certificate = checked.certificate.iter();
         let files: Vec<PathBuf> = certificate
             .flat_map(|files| [files.certificate.clone(), files.key.clone()])
@@ -66,6 +78,7 @@ impl Privileges {
         Ok(Self {
             directory: checked.directory.clone(),
             state_directory,
+            state_needed,
             identity,
             keep_bind_right: checked.needs_bind_right(),
             keeper: Arc::new(keeper),
@@ -78,6 +91,18 @@ impl Privileges {
         Arc::clone(&self.keeper)
     }
 
+    /// The state directory, unless it could not be made.
+    #[must_use]
+    pub fn state_directory(&self) -> Option<&Path> {
+        self.state_directory.as_deref()
+    }
+
+    /// The user id of the account to become.
+    #[must_use]
+    pub fn account(&self) -> Option<u32> {
+        self.identity.as_ref().map(|identity| identity.user)
+    }
+
     /// Becomes the account, for good, and returns the path by which it reaches the directory.
     ///
     /// # Errors
@@ -88,8 +113,11 @@ impl Privileges {
             let _ = identity::forbid_new_privileges();
             return self.reach_directory();
         };
-        if let Some(state) = &self.state_directory {
-            give_state_directory(state, identity).map_err(|error| {
+        if let Some(state) = &self.state_directory
+            && let Err(error) = give_state_directory(state, identity)
+            && self.state_needed
+        {
+            return Err({
                 let remedy = format!(
                     "{}; give it to the server with `chown {} {}`, or choose another with --state-dir DIR",
                     cause(&error),
@@ -97,7 +125,7 @@ impl Privileges {
                     state.display()
                 );
                 Failure::file(Exit::NoPermission, state, remedy)
-            })?;
+            });
         }
         // The account may lack the right to pass a directory above (as /root): it starts inside.
         std::env::set_current_dir(&self.directory)
@@ -274,7 +302,7 @@ fn give_state_directory(state: &Path, identity: &Identity) -> io::Result<()> {
     }
     for entry in std::fs::read_dir(state)? {
         let name = entry?.file_name();
-        if !name.to_string_lossy().starts_with(STATE_FILE_PREFIX) {
+        if !is_own(&name.to_string_lossy()) {
             return Err(io::Error::other("it belongs to another account"));
         }
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use super::restart::Origin;
 use super::{
     AccountSource, ActiveSourcePort, Checked, CurlTrust, Exit, Failure, Privileges, Protect,
     kernel_tls, log_kernel_tls, print_listeners, print_metrics, print_welcome,
@@ -25,15 +26,16 @@ use crate::{data, limits, rt, tls, vfs};
 /// [`Failure`]: what keeps the server from starting, with the remedy.
 pub fn serve(checked: &Checked) -> Result<ExitCode, Failure> {
     checked.log.install();
+    let mut origin = Origin::new(checked)?;
     host::probe_ring()?;
     let descriptors = host::raise_descriptor_limit();
     let began = rt::now();
     let (report, policy) = kernel_tls(checked.routes, began)?;
     let privileges = Privileges::prepare(checked)?;
     let source = AccountSource::new(checked, privileges.keeper())?;
-    let listeners = Listeners::bind(&checked.explicit, &checked.implicit, checked.cores.len())
-        .map_err(|(address, error)| Failure::bind(address, &error))?;
-    let metrics = super::metrics::bind(checked.metrics)?;
+    let mut listeners = origin.listeners(checked, &privileges)?;
+    let there = origin.metrics(checked);
+    let metrics = super::metrics::bind(checked.metrics, there, &mut listeners)?;
     let certificate = CertificateSource::new(checked, privileges.keeper());
     let identity = certificate.load()?;
     let tls = tls::Settings::new(&identity, resume(checked))
@@ -53,7 +55,8 @@ pub fn serve(checked: &Checked) -> Result<ExitCode, Failure> {
     welcome(checked, &listeners, &outlets, &source, &identity)
         .map_err(|error| Failure::new(Exit::System, format!("standard output: {error}")))?;
     let mut in_force = tls.clone();
-    server::run(&settings, &tls, listeners, outlets, || {
+    let lifecycle = origin.lifecycle();
+    server::run(&settings, &tls, listeners, outlets, lifecycle, || {
         reload_accounts(&source, &home, &authenticator);
         let renewed = reload_certificate(&certificate, &in_force)?;
         in_force = renewed.clone();
@@ -185,6 +188,7 @@ fn settings(
         cores: checked.cores.clone(),
         busy_poll: checked.busy_poll,
         grace: timers.grace,
+        retire: timers.retire,
         session: Arc::new(session::Settings {
             tls_control: requirement(checked.protect_control),
             tls_data: requirement(checked.protect_data),

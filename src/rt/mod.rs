@@ -367,6 +367,13 @@ impl Socket {
         socket::shut_down(self);
     }
 
+    /// Ends every wait of this core on this socket, a listener, and leaves the socket as it is: other processes may have
+    /// it too.
+    pub async fn cancel_waits(&self) {
+        // Nothing was waiting, or the kernel has done it already.
+        let _ = ring::cancel_waits(&self.0).await;
+    }
+
     /// Throws away what is still to be sent, with a reset, once the socket is closed.
     pub fn reset_on_close(&self) {
         socket::reset_on_close(self);

@@ -1,42 +1,53 @@
 //! One pinned thread and one ring for each core; signals, drain and reload on the main thread.
 
 mod accept;
+mod handover;
 mod http;
+mod lifecycle;
+mod listeners;
 mod monitor;
+mod notify;
+mod watchdog;
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use crate::admission::Admission;
 use crate::auth::Authenticator;
 use crate::metrics::{Books, Catalogue, Recorder};
-use crate::proto::session::{self, ChannelKind};
-use crate::rt::{self, Socket};
-use crate::sys::{host, socket};
+use crate::proto::session;
+use crate::rt;
+use crate::sys::host;
 use crate::{control, data, tls, vfs};
 
+pub use handover::{HandOverError, Predecessor, Program, SOCKET_FILE, upgrade};
+pub use lifecycle::Lifecycle;
+pub use listeners::{Listeners, Opener, Passed, Role};
 pub use monitor::Outlets;
+pub use notify::Notifier;
 
+use accept::Acceptors;
+use handover::Retirement;
+use lifecycle::{Life, Phase};
+use listeners::CoreListener;
 use monitor::Monitor;
+use watchdog::Pulse;
 
-/// Connections that may wait to be accepted on one listener (the kernel caps it at
-/// net.core.somaxconn).
-const BACKLOG: i32 = 4096;
 /// Submission entries of a core's ring; more in one turn are submitted in several calls.
 const RING_ENTRIES: u32 = 1024;
 /// After the grace period, the time for 426 and 421 to leave.
 const FORCED_END_TIME_MAX: Duration = Duration::from_secs(5);
 /// How often a draining core looks whether its last connection has ended.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
+/// The same for one that may have its connections for hours.
+const RETIRED_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What the server is made of. Everything in it is shared by all cores and never changes.
 #[derive(Clone)]
@@ -47,6 +58,8 @@ pub struct Settings {
     pub busy_poll: Duration,
     /// Running transfers may go on for so long after SIGTERM.
     pub grace: Duration,
+    /// Sessions may go on for so long after another process has taken over.
+    pub retire: Duration,
     /// What sessions may and must do.
     pub session: Arc<session::Settings>,
     /// What data connections may and must do.
@@ -65,67 +78,10 @@ pub struct Settings {
     pub authenticator: Arc<Authenticator>,
 }
 
-/// Listeners for every core, bound while the process still had the right to.
-#[derive(Debug)]
-pub struct Listeners {
-    cores: Vec<Vec<(OwnedFd, ChannelKind)>>,
-    /// The explicit addresses, with the ports that the system chose for 0.
-    pub explicit: Vec<SocketAddr>,
-    /// The implicit ones.
-    pub implicit: Vec<SocketAddr>,
-}
-
-impl Listeners {
-    /// Binds every address once for each core (SO_REUSEPORT), so that the kernel spreads
-    /// connections over the cores.
-    ///
-    /// # Errors
-    /// The address that could not be bound, and why.
-    pub fn bind(
-        explicit: &[SocketAddr],
-        implicit: &[SocketAddr],
-        cores: usize,
-    ) -> Result<Self, (SocketAddr, io::Error)> {
-        let mut listeners = Self {
-            cores: (0..cores.max(1)).map(|_| Vec::new()).collect(),
-            explicit: Vec::new(),
-            implicit: Vec::new(),
-        };
-        for address in explicit {
-            let bound = listeners.add(*address, ChannelKind::Explicit)?;
-            listeners.explicit.push(bound);
-        }
-        for address in implicit {
-            let bound = listeners.add(*address, ChannelKind::Implicit)?;
-            listeners.implicit.push(bound);
-        }
-        Ok(listeners)
-    }
-
-    fn add(
-        &mut self,
-        address: SocketAddr,
-        kind: ChannelKind,
-    ) -> Result<SocketAddr, (SocketAddr, io::Error)> {
-        let failed = |error| (address, error);
-        // Without SO_REUSEPORT first: another server on this address is an error to be told, not
-        // somebody to share the clients with.
-        if address.port() != 0 {
-            drop(socket::listen(address, BACKLOG, false).map_err(failed)?);
-        }
-        let mut bound = address;
-        for core in &mut self.cores {
-            let fd = socket::listen(bound, BACKLOG, true).map_err(failed)?;
-            socket::tune_control(&fd);
-            bound = socket::local_address(&fd).map_err(failed)?;
-            core.push((fd, kind));
-        }
-        Ok(bound)
-    }
-}
-
 /// From the main thread to a core.
 enum Command {
+    /// Stop accepting, for another process does; end when the last session has.
+    Retire,
     /// Stop accepting; end when the last transfer has, or after the grace period.
     Drain,
     /// End now.
@@ -136,8 +92,9 @@ enum Command {
     Report(Books, oneshot::Sender<Books>),
 }
 
-/// Serves until SIGTERM or SIGINT; SIGHUP calls `reload` for new TLS settings, SIGUSR1 writes
-/// counts and percentiles to the log, as the end does.
+/// Serves until SIGTERM or SIGINT, or until another process has taken over and the last session has ended; SIGHUP
+/// calls `reload` for new TLS settings, SIGUSR1 writes counts and percentiles to the log, as the end does, SIGUSR2
+/// starts the process that takes over.
 ///
 /// # Errors
 /// A ring, a thread or a signal handler could not be set up.
@@ -146,14 +103,18 @@ pub fn run(
     tls: &tls::Settings,
     listeners: Listeners,
     outlets: Outlets,
+    lifecycle: Lifecycle,
     reload: impl FnMut() -> Option<tls::Settings>,
 ) -> io::Result<()> {
     let catalogue = Arc::new(Catalogue::new(&data::names()));
     let mut commands = Vec::new();
     let mut threads = Vec::new();
+    let mut pulses = Vec::new();
     for (cpu, listeners) in settings.cores.iter().copied().zip(listeners.cores) {
         let (sender, receiver) = mpsc::unbounded_channel();
         commands.push(sender);
+        let pulse = Pulse::default();
+        pulses.push(pulse.clone());
         let (settings, tls) = (settings.clone(), tls.clone());
         let catalogue = Arc::clone(&catalogue);
         let name = format!("core-{cpu}");
@@ -162,7 +123,8 @@ pub fn run(
                 warn!(cpu, %error, "thread not pinned: the scheduler places it");
             }
             let recorder = Recorder::new(&catalogue);
-            let core = serve_core(settings, tls, listeners, receiver, Rc::clone(&recorder));
+            let own = (receiver, Rc::clone(&recorder), pulse);
+            let core = serve_core(settings, tls, listeners, own);
             rt::run(RING_ENTRIES, core)?;
             Ok(recorder.exchange(Books::new(&catalogue), 0))
         })?);
@@ -172,9 +134,21 @@ pub fn run(
         .build()?;
     let (log, interval) = outlets.interval_log.unzip();
     let monitor = Arc::new(Monitor::new(&catalogue, &settings.cores, &commands, log));
-    watching.block_on(async {
-        monitor::start(&monitor, outlets.listener, interval)?;
-        watch_signals(&commands, &threads, &monitor, reload).await
+    let life = watching.block_on(async {
+        // From here on no signal ends the process by itself.
+        let mut signals = Signals::new()?;
+        let metrics = monitor::start(&monitor, outlets.listener, interval)?;
+        let admission = Arc::clone(&settings.admission);
+        let mut life = Life::begin(lifecycle, listeners.offers, pulses, &threads, admission).await;
+        let retire = || {
+            monitor.drain();
+            if let Some(metrics) = &metrics {
+                metrics.abort();
+            }
+        };
+        let watched = (&mut signals, &mut life);
+        watch_signals(&commands, &threads, &monitor, watched, retire, reload).await?;
+        Ok::<_, io::Error>(life)
     })?;
     drop(commands);
     let mut result = Ok(());
@@ -192,7 +166,56 @@ pub fn run(
         }
     }
     watching.block_on(monitor.finish(last));
+    life.end();
     result
+}
+
+/// What the main thread waits for.
+enum Heard {
+    /// SIGTERM or SIGINT.
+    End,
+    /// SIGHUP.
+    HangUp,
+    /// SIGUSR1.
+    Report,
+    /// SIGUSR2.
+    Upgrade,
+    /// Another process has taken over.
+    Retirement(Retirement),
+    /// Nothing for a while.
+    Silence,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    report: Signal,
+    upgrade: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            report: signal(SignalKind::user_defined1())?,
+            upgrade: signal(SignalKind::user_defined2())?,
+        })
+    }
+
+    async fn hear(&mut self, life: &mut Life, patience: Duration) -> Heard {
+        tokio::select! {
+            _ = self.terminate.recv() => Heard::End,
+            _ = self.interrupt.recv() => Heard::End,
+            _ = self.hang_up.recv() => Heard::HangUp,
+            _ = self.report.recv() => Heard::Report,
+            _ = self.upgrade.recv() => Heard::Upgrade,
+            retirement = life.retirement() => Heard::Retirement(retirement),
+            () = tokio::time::sleep(patience) => Heard::Silence,
+        }
+    }
 }
 
 /// Returns once every core has ended.
@@ -200,59 +223,73 @@ async fn watch_signals<T>(
     commands: &[mpsc::UnboundedSender<Command>],
     threads: &[thread::JoinHandle<T>],
     monitor: &Monitor,
+    (signals, life): (&mut Signals, &mut Life),
+    retire: impl Fn(),
     mut reload: impl FnMut() -> Option<tls::Settings>,
 ) -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    let mut report = signal(SignalKind::user_defined1())?;
     let tell = |command: fn() -> Command| {
         for core in commands {
             // A core that has ended needs no command.
             let _ = core.send(command());
         }
     };
-    let mut draining = false;
+    let ended = |core: usize| {
+        threads
+            .get(core)
+            .is_none_or(thread::JoinHandle::is_finished)
+    };
+    let mut phase = Phase::Serving;
     loop {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hang_up.recv() => {
-                if let Some(tls) = reload() {
+        let patience = match phase {
+            Phase::Serving => life.pause(),
+            Phase::Retired => RETIRED_INTERVAL,
+            Phase::Draining => DRAIN_INTERVAL,
+        };
+        match signals.hear(life, patience).await {
+            Heard::End if phase == Phase::Draining => {
+                info!("second signal: ending transfers now");
+                tell(|| Command::Force);
+            }
+            Heard::End => {
+                info!("stopping: no new connections, running transfers may finish");
+                monitor.drain();
+                life.stopping();
+                phase = Phase::Draining;
+                tell(|| Command::Drain);
+            }
+            Heard::HangUp => {
+                if let Some(tls) = life.reload(&mut reload) {
                     for core in commands {
                         let _ = core.send(Command::Reload(tls.clone()));
                     }
                 }
-                continue;
             }
-            _ = report.recv() => {
-                monitor.log().await;
-                continue;
-            }
-            () = tokio::time::sleep(DRAIN_INTERVAL), if draining => {
-                if threads.iter().all(thread::JoinHandle::is_finished) {
-                    return Ok(());
+            Heard::Report => monitor.log().await,
+            Heard::Upgrade => life.upgrade(),
+            Heard::Retirement(retirement) => {
+                if phase == Phase::Serving {
+                    info!(
+                        process = retirement.process,
+                        "another process has taken over: sessions here go on until they end"
+                    );
+                    phase = Phase::Retired;
+                    tell(|| Command::Retire);
+                    retire();
                 }
-                continue;
+                life.retire(&retirement);
             }
-            () = tokio::time::sleep(Duration::from_secs(1)), if !draining => {
-                if threads.iter().any(thread::JoinHandle::is_finished) {
+            Heard::Silence => {
+                life.look(phase, ended);
+                if phase == Phase::Serving && (0..threads.len()).any(ended) {
                     error!("a core has ended by itself: stopping");
                     monitor.drain();
-                    draining = true;
+                    life.stopping();
+                    phase = Phase::Draining;
                     tell(|| Command::Force);
+                } else if phase != Phase::Serving && (0..threads.len()).all(ended) {
+                    return Ok(());
                 }
-                continue;
             }
-        }
-        if draining {
-            info!("second signal: ending transfers now");
-            tell(|| Command::Force);
-        } else {
-            info!("stopping: no new connections, running transfers may finish");
-            monitor.drain();
-            draining = true;
-            tell(|| Command::Drain);
         }
     }
 }
@@ -261,9 +298,8 @@ async fn watch_signals<T>(
 async fn serve_core(
     settings: Settings,
     tls: tls::Settings,
-    listeners: Vec<(OwnedFd, ChannelKind)>,
-    mut commands: mpsc::UnboundedReceiver<Command>,
-    recorder: Rc<Recorder>,
+    listeners: Vec<CoreListener>,
+    (mut commands, recorder, pulse): (mpsc::UnboundedReceiver<Command>, Rc<Recorder>, Pulse),
 ) {
     let control = control::Settings {
         session: settings.session,
@@ -281,42 +317,68 @@ async fn serve_core(
         recorder,
     );
     rt::busy_poll(settings.busy_poll);
-    rt::spawn(monitor::watch_delay(Rc::clone(&core)));
-    let mut sockets = Vec::new();
-    for (fd, kind) in listeners {
-        let listener = Socket::new(fd);
-        sockets.push(listener.clone());
-        rt::spawn(accept::run(Rc::clone(&core), listener, kind));
-    }
-    let mut force = false;
-    loop {
-        match commands.recv().await {
-            Some(Command::Reload(tls)) => *core.tls.borrow_mut() = tls,
-            Some(Command::Report(books, reply)) => report(&core, books, reply),
-            Some(Command::Drain) => break,
-            Some(Command::Force) | None => {
-                force = true;
-                break;
-            }
-        }
-    }
-    for listener in sockets {
-        listener.shut_down();
-    }
+    rt::spawn(monitor::watch_delay(Rc::clone(&core), pulse));
+    let mut acceptors = Acceptors::start(&core, listeners);
+    let end = serve_until_told(&core, &mut acceptors, &mut commands, settings.retire).await;
+    acceptors.stop().await;
+    let force = match end {
+        End::Left => return,
+        End::Drain => false,
+        End::Force => true,
+    };
     core.shut_down(force);
     if !force {
         tokio::select! {
-            () = drained(&core) => {}
+            () = drained(&core, DRAIN_INTERVAL) => {}
             () = rt::sleep(settings.grace) => core.shut_down(true),
             _ = forced(&core, &mut commands) => core.shut_down(true),
         }
     }
     tokio::select! {
-        () = drained(&core) => {}
+        () = drained(&core, DRAIN_INTERVAL) => {}
         // Nothing more to force, but the figures are told to the end.
         () = attend(&core, &mut commands) => {}
         () = rt::sleep(FORCED_END_TIME_MAX) => {
             warn!(connections = core.connections(), "connections cut off");
+        }
+    }
+}
+
+/// How a core's service ends.
+enum End {
+    /// The last session has ended after another process had taken over.
+    Left,
+    /// Sessions end, transfers may finish.
+    Drain,
+    /// Everything ends.
+    Force,
+}
+
+/// Serves, and after another process has taken over goes on with the sessions that there are, for the time that they
+/// have.
+async fn serve_until_told(
+    core: &control::Core,
+    acceptors: &mut Acceptors,
+    commands: &mut mpsc::UnboundedReceiver<Command>,
+    retire_time: Duration,
+) -> End {
+    let mut retired = None;
+    loop {
+        let last = retired.unwrap_or_else(rt::now);
+        let command = tokio::select! {
+            command = commands.recv() => command,
+            () = drained(core, RETIRED_INTERVAL), if retired.is_some() => return End::Left,
+            () = rt::sleep_until(last), if retired.is_some() => Some(Command::Drain),
+        };
+        match command {
+            Some(Command::Reload(tls)) => *core.tls.borrow_mut() = tls,
+            Some(Command::Report(books, reply)) => report(core, books, reply),
+            Some(Command::Retire) => {
+                acceptors.stop().await;
+                retired = Some(rt::now() + retire_time);
+            }
+            Some(Command::Drain) => return End::Drain,
+            Some(Command::Force) | None => return End::Force,
         }
     }
 }
@@ -333,7 +395,7 @@ async fn forced(core: &control::Core, commands: &mut mpsc::UnboundedReceiver<Com
         match commands.recv().await {
             Some(Command::Force) => return true,
             Some(Command::Report(books, reply)) => report(core, books, reply),
-            Some(Command::Drain | Command::Reload(_)) => {}
+            Some(Command::Drain | Command::Reload(_) | Command::Retire) => {}
             None => return false,
         }
     }
@@ -345,8 +407,8 @@ fn report(core: &control::Core, books: Books, reply: oneshot::Sender<Books>) {
     let _ = reply.send(filled);
 }
 
-async fn drained(core: &control::Core) {
+async fn drained(core: &control::Core, interval: Duration) {
     while core.connections() > 0 {
-        rt::sleep(DRAIN_INTERVAL).await;
+        rt::sleep(interval).await;
     }
 }

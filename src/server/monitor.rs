@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::warn;
 
+use super::watchdog::Pulse;
 use super::{Command, http};
 use crate::control::Core;
 use crate::metrics::{self, Books, Catalogue, IntervalLog, Process, Totals};
@@ -215,7 +217,7 @@ impl Gathered {
     }
 }
 
-/// Starts what tells the figures on the runtime of the main thread.
+/// Starts what tells the figures on the runtime of the main thread; what answers at the address can be ended.
 ///
 /// # Errors
 /// The listener cannot be used.
@@ -223,11 +225,13 @@ pub(super) fn start(
     monitor: &Arc<Monitor>,
     listener: Option<TcpListener>,
     interval: Option<Duration>,
-) -> std::io::Result<()> {
+) -> std::io::Result<Option<AbortHandle>> {
+    let mut answering = None;
     if let Some(listener) = listener {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        tokio::spawn(http::serve(listener, Arc::clone(monitor)));
+        let task = tokio::spawn(http::serve(listener, Arc::clone(monitor)));
+        answering = Some(task.abort_handle());
     }
     if let Some(length) = interval {
         let monitor = Arc::clone(monitor);
@@ -240,15 +244,16 @@ pub(super) fn start(
             }
         });
     }
-    Ok(())
+    Ok(answering)
 }
 
-/// On a core: looks now and then how late it is. Costs one timer of the ring each time, which is exact
+/// On a core: shows that it is there, and looks now and then how late it is. Costs one timer of the ring each time, which is exact
 /// to the microsecond where those of the runtime are to the millisecond.
-pub(super) async fn watch_delay(core: Rc<Core>) {
+pub(super) async fn watch_delay(core: Rc<Core>, pulse: Pulse) {
     let interval = limits::LOOP_DELAY_INTERVAL;
     let mut now = rt::now();
     loop {
+        pulse.beat();
         let due = now + interval;
         rt::pause(interval).await;
         now = rt::now();

@@ -124,6 +124,14 @@ pub fn ready(fd: &SharedFd, events: i16) -> InFlight<SharedFd> {
     submit(Rc::clone(fd), entry)
 }
 
+/// Ends every operation of this ring on the descriptor, with `ECANCELED`; nothing happens to what it leads to,
+/// which other processes may have too. For polls only: of an operation that moves octets, some may be lost.
+pub fn cancel_waits(fd: &SharedFd) -> impl Future<Output = io::Result<u32>> + Unpin + use<> {
+    let which = types::CancelBuilder::fd(types::Fd(fd.as_raw_fd())).all();
+    let entry = opcode::AsyncCancel2::new(which).build();
+    WithoutData(submit(Rc::clone(fd), entry))
+}
+
 /// Waits for so long, to the microsecond; the result is always `ETIME`.
 #[must_use]
 pub fn pause(time: Duration) -> InFlight<Box<types::Timespec>> {

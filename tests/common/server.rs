@@ -44,7 +44,7 @@ pub fn process_directory() -> &'static Path {
 }
 
 /// The program under test; `RINGFTPD_TEST_PROGRAM` names another build of it.
-fn program() -> std::ffi::OsString {
+pub fn program() -> std::ffi::OsString {
     let built = env!("CARGO_BIN_EXE_ringftpd");
     std::env::var_os("RINGFTPD_TEST_PROGRAM").unwrap_or_else(|| built.into())
 }
@@ -139,6 +139,8 @@ pub struct Server {
     pub passive_ports: (u16, u16),
     /// Its state and public directories live here.
     pub directory: PathBuf,
+    /// Another server lives there too.
+    borrowed: bool,
     log: Gathered,
 }
 
@@ -161,12 +163,40 @@ impl Server {
     /// Starts a server with these options added to the usual ones, or in place of them.
     #[track_caller]
     pub fn start(options: &[&str]) -> Self {
+        Self::start_by(options, |command| command)
+    }
+
+    /// As [`Self::start`] by another command that is made of the usual one.
+    #[track_caller]
+    pub fn start_by(options: &[&str], prepare: impl FnOnce(Command) -> Command) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = process_directory().join(format!("server-{number}"));
         std::fs::create_dir_all(directory.join("public")).unwrap();
         let passive_ports = port_range();
-        let mut command = command(options, &directory, passive_ports);
+        let command = prepare(command(options, &directory, passive_ports));
+        Self::launch(command, directory, passive_ports, false)
+    }
+
+    /// Starts another with the same directories and passive ports.
+    #[track_caller]
+    pub fn start_beside(&self, options: &[&str], prepare: impl FnOnce(Command) -> Command) -> Self {
+        let command = prepare(self.command_beside(options));
+        Self::launch(command, self.directory.clone(), self.passive_ports, true)
+    }
+
+    /// The command of [`Self::start_beside`].
+    pub fn command_beside(&self, options: &[&str]) -> Command {
+        command(options, &self.directory, self.passive_ports)
+    }
+
+    #[track_caller]
+    fn launch(
+        mut command: Command,
+        directory: PathBuf,
+        passive_ports: (u16, u16),
+        borrowed: bool,
+    ) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -174,7 +204,8 @@ impl Server {
             .spawn()
             .unwrap();
         let pid = child.id();
-        let cleaner = clean_up_afterwards(&pid.to_string(), &directory);
+        let removed = if borrowed { Path::new("") } else { &directory };
+        let cleaner = clean_up_afterwards(&pid.to_string(), removed);
         let log = gather(child.stderr.take().unwrap());
         let lines = BufReader::new(child.stdout.take().unwrap());
         let Some((explicit, implicit, metrics)) = addresses(lines) else {
@@ -193,6 +224,7 @@ impl Server {
             metrics,
             passive_ports,
             directory,
+            borrowed,
             log,
         }
     }
@@ -258,7 +290,7 @@ impl Drop for Server {
         let _ = cleaner.wait();
         if std::thread::panicking() {
             eprintln!("{}", tail(&self.log.lock().unwrap()));
-        } else {
+        } else if !self.borrowed {
             let _ = std::fs::remove_dir_all(&self.directory);
         }
     }
