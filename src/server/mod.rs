@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::admission::Admission;
 use crate::auth::Authenticator;
+use crate::logging::TransferLog;
 use crate::metrics::{Books, Catalogue, Recorder};
 use crate::proto::session::{self, ChannelKind};
 use crate::rt::{self, Socket};
@@ -63,6 +64,8 @@ pub struct Settings {
     pub admission: Arc<Admission>,
     /// Accounts and passwords.
     pub authenticator: Arc<Authenticator>,
+    /// Gets a line for each transfer.
+    pub transfer_log: Option<Arc<TransferLog>>,
 }
 
 /// Listeners for every core, bound while the process still had the right to.
@@ -272,6 +275,7 @@ async fn serve_core(
         handshake_time_max: settings.handshake_time_max,
         close_time_max: settings.close_time_max,
         drain_time_max: settings.drain_time_max,
+        transfer_log: settings.transfer_log,
     };
     let core = control::Core::new(
         control,
