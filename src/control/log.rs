@@ -174,7 +174,7 @@ impl Connection {
             return;
         };
         let verb = actions::verb(&transfer.kind);
-        debug!(verb, path = %transfer.path, %error, "transfer refused");
+        debug!(verb, path = %transfer.path, %error, "not opened");
         let nothing = data::Outcome::new(TransferEnd::File(error));
         let reason = error.to_string();
         self.record_transfer(&transfer, &nothing, Success::Refused, Some(&reason));
