@@ -20,7 +20,7 @@ fn record() -> Record<'static> {
             ascii: false,
             private: true,
             route: Some("user-tls"),
-            tls: Some(("TLSv1.3", "TLS13_AES_128_GCM_SHA256", true)),
+            tls: Some(("TLSv1.3", "TLS_AES_128_GCM_SHA256", true)),
         }),
         success: Success::Complete,
         reason: None,
@@ -148,7 +148,7 @@ fn json_has_every_value() {
         "address": "192.0.2.7", "operation": "download", "command": "RETR", "path": "/pub/file.iso",
         "octets": 1_048_576, "seconds": 2.6, "rate": 403_298, "restart": 0, "type": "image",
         "protection": "private", "route": "user-tls", "tls": "TLSv1.3",
-        "suite": "TLS13_AES_128_GCM_SHA256", "resumed": true, "result": "complete", "reason": null,
+        "suite": "TLS_AES_128_GCM_SHA256", "resumed": true, "result": "complete", "reason": null,
     });
     assert_eq!(read, wanted);
 }

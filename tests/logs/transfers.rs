@@ -32,7 +32,9 @@ fn work(logged: &Logged) {
     client.pasv();
     client.ok("RETR missing", 550);
     // The client goes away in the middle.
-    client.open("RETR big file").reset();
+    let mut data = client.open("RETR big file");
+    data.take_exactly(1000);
+    data.reset();
     client.expect(426);
     // ABOR with a data connection that is not read.
     let data = client.open("RETR big file");
@@ -121,7 +123,7 @@ fn json_tells_everything_that_was_done() {
                 "{line}"
             );
             assert!(
-                line["suite"].as_str().unwrap().starts_with("TLS13_"),
+                line["suite"].as_str().unwrap().starts_with("TLS_"),
                 "{line}"
             );
             assert!(line["resumed"].is_boolean(), "{line}");
@@ -220,7 +222,7 @@ fn hostile_names_forge_nothing() {
         b"esc\x1b[2J\x07",
         b"latin\xe4\x9b1",
         "c1\u{9b}31m\u{202e}\u{2028}".as_bytes(),
-        b"x 1 127.0.0.1 9 /forged b _ o r root ftp 0 * c",
+        b"x 1 127.0.0.1 9 forged b _ o r root ftp 0 * c",
     ];
     for format in ["xferlog", "json"] {
         let logged = Logged::start(
@@ -264,7 +266,7 @@ fn hostile_names_forge_nothing() {
             assert_eq!(trace::parse(&text).unwrap().len(), NAMES.len());
         }
         // Nor in the server's log, whose lines all begin with a time.
-        assert!(logged.server.wait_for_log("/x 1 127.0.0.1 9 /forged"));
+        assert!(logged.server.wait_for_log("/x 1 127.0.0.1 9 forged"));
         let log = logged.server.log();
         let whole = log.iter().rposition(|octet| *octet == b'\n').unwrap();
         for line in String::from_utf8(log[..whole].to_vec())
