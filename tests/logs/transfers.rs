@@ -36,8 +36,9 @@ fn work(logged: &Logged) {
     data.take_exactly(1000);
     data.reset();
     client.expect(426);
-    // ABOR with a data connection that is not read.
-    let data = client.open("RETR big file");
+    // ABOR with a data connection that is not read to its end.
+    let mut data = client.open("RETR big file");
+    data.take_exactly(1000);
     client.send("ABOR");
     client.expect(426);
     client.expect(226);

@@ -88,16 +88,18 @@ fn a_full_disk_costs_no_line_once_there_is_room_again() {
     }
     // The server's log cannot tell of itself.
     assert!(logged.server.wait_for_log("server.log: log not written"));
+    // Nor of the other one, which has tried by now.
+    std::thread::sleep(std::time::Duration::from_secs(1));
     assert!(lines_of(&path).len() < DOWNLOADS);
     fs::remove_file(&filler).unwrap();
     for line in logged.objects(DOWNLOADS) {
         assert_eq!(line["result"], "complete");
     }
     let told = || String::from_utf8(fs::read(&own).unwrap()).unwrap();
-    assert!(wait_until(PATIENCE, || told()
-        .matches("log written again")
-        .count()
-        == 2));
+    let again = wait_until(PATIENCE, || {
+        told().matches("log written again").count() == 2
+    });
+    assert!(again, "{}", told());
     let log = told();
     assert_eq!(log.matches("transfer log not written").count(), 1, "{log}");
     assert_eq!(log.matches(" INFO transfer ").count(), DOWNLOADS, "{log}");
