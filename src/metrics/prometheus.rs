@@ -278,7 +278,7 @@ mod tests {
             "ringftpd_start_time_seconds 12.0",
             "ringftpd_accepting 1.0",
             r#"ringftpd_kernel_tls_fallbacks_total{reason="short"} 0"#,
-            "# TYPE ringftpd_log_lines_lost counter",
+            "# TYPE ringftpd_log_lines_lost_total counter",
             r#"ringftpd_log_lines_lost_total{log="transfers"} 7"#,
         ] {
             assert_line(&text, line);
