@@ -23,6 +23,14 @@ pub(super) struct Escaped<'a> {
 
 impl fmt::Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        let json = self.form == Form::Json;
+        let plain =
+            |octet| matches!(octet, b' '..=b'~') && !(json && matches!(octet, b'"' | b'\\'));
+        // Nearly always.
+        if text.bytes().all(plain) {
+            self.out.extend_from_slice(text.as_bytes());
+            return Ok(());
+        }
         let mut rest = text;
         while let Some((at, character)) = self.next_bad(rest) {
             let (before, behind) = rest.split_at(at);

@@ -212,6 +212,10 @@ fn push_field(line: &mut Vec<u8>, octets: &[u8]) {
     if octets.is_empty() {
         line.push(b'_');
     }
+    if octets.iter().all(u8::is_ascii_graphic) {
+        line.extend_from_slice(octets);
+        return;
+    }
     let replaced = |character: char| character.is_whitespace() || is_unsafe(character);
     for chunk in octets.utf8_chunks() {
         for character in chunk.valid().chars() {
