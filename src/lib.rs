@@ -12,6 +12,7 @@
 //!     tls             rustls settings, session store, the record engine
 //! load                the load generator: FTP clients, on rt and proto
 //!   rt                the runtime seam: ring operations, timers, buffers, blocking pool
+//!   logging           lines of the logs and the threads that write them; numbers of sessions
 //!   metrics           counters and latency histograms of each core, and what is made of them
 //!   sys               every unsafe line, one kernel feature a file
 //! proto               pure protocol: octets and events in, actions out; no I/O, no clock

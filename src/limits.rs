@@ -12,6 +12,20 @@ pub const COMMAND_QUEUE_LINES_MAX: usize = 32;
 pub const COMMAND_QUEUE_OCTETS_MAX: usize = 16 * 1024;
 /// Octets taken from a control connection in one read.
 pub const CONTROL_READ_OCTETS: usize = 4096;
+/// Lines of a log that wait to be written; further ones are lost and counted.
+pub const LOG_QUEUE_LINES_MAX: usize = 16 * 1024;
+/// Octets of such lines.
+pub const LOG_QUEUE_OCTETS_MAX: usize = 8 * 1024 * 1024;
+/// Lines written by one system call (IOV_MAX).
+pub const LOG_LINES_PER_WRITE: usize = 1024;
+/// After a log was written, the time until it is looked at again: what comes meanwhile is written together.
+pub const LOG_WINDOW: Duration = Duration::from_millis(50);
+/// Pause before a log that could not be written is tried again.
+pub const LOG_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Attempts to write what is left of a log when the server ends.
+pub const LOG_END_ATTEMPTS: usize = 20;
+/// The server's end waits so long for a log, whose reader may have stopped reading.
+pub const LOG_FINISH_TIME_MAX: Duration = Duration::from_secs(2);
 /// Failed commands before login after which the control connection is closed.
 pub const COMMANDS_FAILED_BEFORE_LOGIN_MAX: u32 = 20;
 /// Rejected passwords on one control connection before it is closed.

@@ -20,13 +20,17 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("rt", &["sys"]),
     ("vfs", &["proto", "rt", "sys"]),
     ("load", &["proto", "rt", "sys", "tls"]),
-    ("data", &["metrics", "proto", "rt", "sys", "tls", "vfs"]),
+    (
+        "data",
+        &["logging", "metrics", "proto", "rt", "sys", "tls", "vfs"],
+    ),
     (
         "control",
         &[
             "admission",
             "auth",
             "data",
+            "logging",
             "metrics",
             "proto",
             "rt",
@@ -42,6 +46,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "auth",
             "control",
             "data",
+            "logging",
             "metrics",
             "proto",
             "rt",

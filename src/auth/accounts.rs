@@ -18,6 +18,8 @@ pub struct Account {
     pub home: PathBuf,
     /// What it may do there.
     pub permissions: Permissions,
+    /// Whether it is the one that any password opens.
+    pub anonymous: bool,
 }
 
 /// An account and how its password is checked.
@@ -58,6 +60,7 @@ impl Accounts {
                 name: name.to_owned(),
                 home: user.home().unwrap_or(default_home).to_path_buf(),
                 permissions: user.permissions(),
+                anonymous: false,
             };
             let entry = Entry {
                 account: Arc::new(account),
@@ -80,6 +83,7 @@ impl Accounts {
             name: name.to_owned(),
             home: home.to_path_buf(),
             permissions: Permissions::ALL,
+            anonymous: false,
         };
         let entry = Entry {
             account: Arc::new(account),
@@ -98,6 +102,7 @@ impl Accounts {
             name: "anonymous".to_owned(),
             home: home.to_path_buf(),
             permissions: Permissions::READ_ONLY,
+            anonymous: true,
         }));
         self
     }

@@ -3,6 +3,7 @@
 mod accounts;
 mod doctor;
 mod failure;
+mod logs;
 mod metrics;
 mod options;
 mod privileges;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use crate::data::kernel::Wishes;
 use crate::limits;
-use crate::logging::LogSettings;
+use crate::logging::{LogSettings, TransferLogFormat};
 use crate::sys::{host, identity};
 
 pub use accounts::{AccountSource, OneTimeAccount};
@@ -103,6 +104,8 @@ pub struct Checked {
     pub bounds: Bounds,
     /// Logs.
     pub log: LogSettings,
+    /// The transfer log and its form.
+    pub transfer_log: Option<(PathBuf, TransferLogFormat)>,
     /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
     /// The directory for histogram logs.
@@ -162,8 +165,7 @@ impl Checked {
     /// # Errors
     /// [`Failure`] with the option at fault and the remedy.
     pub fn new(options: ServeOptions) -> Result<Self, Failure> {
-        let log = LogSettings::new(options.logs.log_format, options.logs.log_level.as_deref())
-            .map_err(|error| usage(error.to_string()))?;
+        let (log, transfer_log) = logs::check(&options.logs)?;
         let (explicit, implicit) = listeners(&options)?;
         let certificate = match (&options.cert, &options.key) {
             (Some(certificate), Some(key)) => Some(CertificateFiles {
@@ -224,6 +226,7 @@ impl Checked {
                 sessions_per_user_max: NonZeroU32::new(bounds.sessions_per_user_max),
             },
             log,
+            transfer_log,
             metrics: options.metrics.metrics,
             histogram_log: histogram_log.map(absolute).transpose()?,
             histogram_interval: options.metrics.histogram_interval,

@@ -12,7 +12,7 @@ use super::restart::{RestartOptions, UpgradeOptions};
 use super::routes::RouteOptions;
 use super::user::UserCommand;
 use super::value::{Listen, parse_listen, parse_ports, parse_time, parse_time_above_zero};
-use crate::logging::LogFormat;
+use crate::logging::{LogFormat, TransferLogFormat};
 
 const LISTENING: &str = "Listening";
 const ACCOUNTS: &str = "Certificates and accounts";
@@ -21,7 +21,7 @@ pub(super) const TRANSFERS: &str = "Transfers";
 const HOST: &str = "Process";
 const TIMERS: &str = "Timers (300, 300s, 500ms, 5m, 1h)";
 const BOUNDS: &str = "Limits (0 for none)";
-const LOGS: &str = "Logs (to standard error)";
+const LOGS: &str = "Logs";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -46,9 +46,10 @@ pub enum Command {
         Without --users and --anonymous a one-time account with a random password is made and \
         printed.\n\
         Started as root, the server becomes another account once it listens (--run-as).\n\
-        SIGHUP reads certificate, key and users again; SIGTERM and SIGINT end the server after the \
-        running transfers, at most --grace later; SIGUSR1 writes counts and percentiles to the log; SIGUSR2 \
-        is `ringftpd upgrade`.\n\
+        SIGHUP reads certificate, key and users again and opens log files anew; SIGTERM and SIGINT end the server \
+        after the running transfers, at most --grace later; SIGUSR1 writes counts and percentiles to the log; SIGUSR2 \
+        is `ringftpd upgrade`.
+\
         Standard output says `explicit FTPS on ADDR:PORT` and `implicit FTPS on ADDR:PORT` for \
         each listener, with --metrics `metrics on http://ADDR:PORT/metrics`, then `ready`.\n\
         Exit status: 0 ended by a signal, 2 wrong option, 66 file missing, 69 io_uring missing, \
@@ -264,10 +265,19 @@ pub struct BoundOptions {
 /// Options about logs.
 #[derive(Debug, Args)]
 pub struct LogOptions {
-    /// Form of log lines: `human` or `json`.
+    /// Form of log lines: `human` (under systemd: fields of the journal) or `json`.
     #[arg(long, value_name = "human|json", default_value = "human", hide_possible_values = true, help_heading = LOGS)]
     pub log_format: LogFormat,
     /// error, warn, info, debug, trace, or a filter as `info,ringftpd::tls=debug` [default: $RINGFTPD_LOG, or info].
     #[arg(long, value_name = "LEVEL", help_heading = LOGS)]
     pub log_level: Option<String>,
+    /// Append the log to this file [default: standard error, or the journal where that is connected to it].
+    #[arg(long, value_name = "FILE", help_heading = LOGS)]
+    pub log_file: Option<PathBuf>,
+    /// Append a line for each transfer to this file.
+    #[arg(long, value_name = "FILE", help_heading = LOGS)]
+    pub transfer_log: Option<PathBuf>,
+    /// Form of the transfer log: `xferlog`, or `json` with more fields, listings and changes of the tree.
+    #[arg(long, value_name = "xferlog|json", default_value = "xferlog", hide_possible_values = true, help_heading = LOGS)]
+    pub transfer_log_format: TransferLogFormat,
 }

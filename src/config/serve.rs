@@ -14,6 +14,7 @@ use super::{
 use crate::admission::{Admission, Limits};
 use crate::auth::Authenticator;
 use crate::data::KernelTlsPolicy;
+use crate::logging;
 use crate::proto::session::{self, Requirement};
 use crate::server::{self, Listeners, Outlets};
 use crate::sys::host;
@@ -25,7 +26,7 @@ use crate::{data, limits, rt, tls, vfs};
 /// # Errors
 /// [`Failure`]: what keeps the server from starting, with the remedy.
 pub fn serve(checked: &Checked) -> Result<ExitCode, Failure> {
-    checked.log.install();
+    let mut log = checked.log.install();
     let mut origin = Origin::new(checked)?;
     host::probe_ring()?;
     let descriptors = host::raise_descriptor_limit();
@@ -43,6 +44,7 @@ pub fn serve(checked: &Checked) -> Result<ExitCode, Failure> {
     let home = privileges.drop()?;
     let accounts = source.load(&home)?;
     privileges.check_homes(&accounts, &home)?;
+    let transfer_log = super::logs::open(&mut log, checked.transfer_log.as_ref())?;
     let authenticator = Authenticator::new(accounts)
         .map_err(|_| Failure::new(Exit::System, "the system gives no random numbers"))?;
     let outlets = super::metrics::outlets(
@@ -51,12 +53,14 @@ pub fn serve(checked: &Checked) -> Result<ExitCode, Failure> {
         checked.histogram_interval,
     )?;
     log_kernel_tls(&report, &policy, checked.routes, began);
-    let settings = settings(checked, descriptors, &authenticator, policy);
+    let mut settings = settings(checked, descriptors, &authenticator, policy);
+    settings.transfer_log = transfer_log;
     welcome(checked, &listeners, &outlets, &source, &identity)
         .map_err(|error| Failure::new(Exit::System, format!("standard output: {error}")))?;
     let mut in_force = tls.clone();
     let lifecycle = origin.lifecycle();
     server::run(&settings, &tls, listeners, outlets, lifecycle, || {
+        logging::reopen();
         reload_accounts(&source, &home, &authenticator);
         let renewed = reload_certificate(&certificate, &in_force)?;
         in_force = renewed.clone();
@@ -222,6 +226,7 @@ fn settings(
         drain_time_max: timers.drain,
         admission,
         authenticator: Arc::clone(authenticator),
+        transfer_log: None,
     }
 }
 

@@ -5,11 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tracing::{info, warn};
+use tracing::{debug, trace, warn};
 
 use super::{Connection, Core, Letter};
 use crate::admission::UserPermit;
 use crate::auth::{Account, Check, CheckFailed, Permissions};
+use crate::logging::in_this_session;
 use crate::metrics::Counted;
 use crate::proto::{
     Action, Event, FileError, FileReply, FileRequest, LoginVerdict, Secret, Transfer, TransferEnd,
@@ -74,7 +75,10 @@ impl Connection {
 
     fn perform(&mut self, action: Action) -> io::Result<()> {
         match action {
-            Action::Send(octets) => self.channel.queue(&octets)?,
+            Action::Send(octets) => {
+                trace!(octets = %octets.escape_ascii(), "reply");
+                self.channel.queue(&octets)?;
+            }
             Action::StartTls => {
                 let now = rt::now();
                 self.marks.handshake = Some(now);
@@ -136,7 +140,7 @@ impl Connection {
         let core = Rc::clone(&self.core);
         let unavailable = Letter::LoggedIn(Err(LoginVerdict::Unavailable));
         let duty = Duty::new(&self.mailbox, unavailable);
-        rt::spawn(async move {
+        rt::spawn(in_this_session(async move {
             let verdict = match check {
                 Check::Known(verdict) => Ok(verdict),
                 Check::Hash(mut job) => {
@@ -150,7 +154,7 @@ impl Connection {
                 Ok(None) => Err(LoginVerdict::Refused),
                 Err(CheckFailed) => Err(LoginVerdict::Unavailable),
             }));
-        });
+        }));
     }
 
     pub(super) fn logged_in(&mut self, login: Result<Login, LoginVerdict>, now: Instant) {
@@ -158,17 +162,15 @@ impl Connection {
         let verdict = match login {
             Ok(login) => {
                 let user = login.account.name.as_str();
-                let tls = self.channel.summary().map(|summary| summary.to_string());
-                info!(%peer, user, tls = tls.as_deref().unwrap_or("-"), "login");
                 if let Some(control) = self.channel.control_tls() {
                     control.logged_in(user, peer, now);
                 }
+                self.log_login(&login.account);
                 self.login = Some(login);
                 LoginVerdict::Granted
             }
             Err(verdict) => {
-                let user = self.session.user().unwrap_or_default().escape_ascii();
-                info!(%peer, %user, ?verdict, "login refused");
+                self.log_refused_login(verdict);
                 verdict
             }
         };
@@ -186,10 +188,15 @@ impl Connection {
         };
         let failed = Letter::Event(Event::FileDone(Err(FileError::Local)));
         let duty = Duty::new(&self.mailbox, failed);
-        rt::spawn(async move {
+        let change = self.change(&request);
+        rt::spawn(in_this_session(async move {
             let result = root.perform(&request).await;
+            debug!(?request, error = ?result.as_ref().err(), "files");
+            if let Some(change) = change {
+                change.ended(&result);
+            }
             duty.done(Letter::Event(Event::FileDone(result)));
-        });
+        }));
     }
 
     fn root(&self) -> Option<Rc<vfs::Root>> {
@@ -202,7 +209,7 @@ impl Connection {
         let opening = transfer.clone();
         self.transfer = Some(transfer);
         self.marks.transfer = self.session.running_since();
-        rt::spawn(async move {
+        rt::spawn(in_this_session(async move {
             let result = match root {
                 Some(root) => open(&root, opening).await,
                 None => Err(FileError::Denied),
@@ -210,7 +217,7 @@ impl Connection {
             if let Some(Letter::Opened(Ok((opened, _)))) = duty.done(Letter::Opened(result)) {
                 give_up(opened).await;
             }
-        });
+        }));
     }
 
     /// What protects a data connection: the TLS session of this control connection.
@@ -269,10 +276,10 @@ impl Connection {
         self.running = Some(handle);
         let failed = data::Outcome::new(TransferEnd::File(FileError::Local));
         let duty = Duty::new(&self.mailbox, Letter::Ended(failed));
-        rt::spawn(async move {
+        rt::spawn(in_this_session(async move {
             let outcome = data::run(job).await;
             duty.done(Letter::Ended(outcome));
-        });
+        }));
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::time::Instant;
 
+use tracing::debug;
+
 use super::Connection;
 use crate::metrics::{Admitted, Channel, Class, Listener, Verdict};
 use crate::proto::LoginVerdict;
@@ -49,6 +51,8 @@ impl Connection {
         while let Some(answered) = self.session.take_answered() {
             let time = now.saturating_duration_since(answered.began);
             metrics.command(class(answered.verb), time);
+            // Never its argument: that of PASS is one.
+            debug!(verb = ?answered.verb, seconds = time.as_secs_f64(), "command");
         }
     }
 

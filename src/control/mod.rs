@@ -7,6 +7,7 @@
 
 mod actions;
 mod channel;
+mod log;
 mod marks;
 
 use std::cell::{Cell, RefCell};
@@ -19,10 +20,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tracing::{debug, info};
+use tracing::debug;
 
 use crate::admission::Admission;
 use crate::auth::{Authenticator, Permissions};
+use crate::logging::{self, TransferLog};
 use crate::metrics::Recorder;
 use crate::proto::session::{self, ChannelKind, Session};
 use crate::proto::{Event, FileError, LoginVerdict, Transfer, TransferReady};
@@ -48,6 +50,8 @@ pub struct Settings {
     pub close_time_max: Duration,
     /// Wait for the client to close after QUIT.
     pub drain_time_max: Duration,
+    /// Gets a line for each transfer.
+    pub transfer_log: Option<Arc<TransferLog>>,
 }
 
 /// What all control connections of a core share.
@@ -64,7 +68,6 @@ pub struct Core {
     pub metrics: Rc<Recorder>,
     roots: RefCell<HashMap<(PathBuf, Permissions), Weak<vfs::Root>>>,
     connections: RefCell<HashMap<u64, Rc<Mailbox<Letter>>>>,
-    next_connection: Cell<u64>,
     draining: Cell<bool>,
 }
 
@@ -94,7 +97,6 @@ impl Core {
             metrics,
             roots: RefCell::default(),
             connections: RefCell::default(),
-            next_connection: Cell::new(0),
             draining: Cell::new(false),
         })
     }
@@ -149,22 +151,35 @@ struct Connection {
     readable: Option<Readiness>,
     writable: Option<Readiness>,
     marks: Marks,
+    totals: log::Totals,
 }
 
-/// Serves one control connection, accepted at that time, until it is closed.
-pub async fn serve(
+/// Serves one control connection, accepted at that time, until it is closed. What is logged meanwhile bears the
+/// session's number.
+pub fn serve(
     core: Rc<Core>,
     socket: Socket,
     peer: SocketAddr,
     kind: ChannelKind,
     accepted: Instant,
+) -> impl Future<Output = ()> {
+    let number = logging::next_session();
+    let served = serve_numbered(core, socket, peer, kind, accepted, number);
+    logging::in_session(number, served)
+}
+
+async fn serve_numbered(
+    core: Rc<Core>,
+    socket: Socket,
+    peer: SocketAddr,
+    kind: ChannelKind,
+    accepted: Instant,
+    number: u64,
 ) {
     core.taken(kind);
     let Ok(local) = socket.local_address() else {
         return;
     };
-    let number = core.next_connection.get();
-    core.next_connection.set(number + 1);
     let mailbox = Mailbox::new();
     core.connections
         .borrow_mut()
@@ -195,6 +210,7 @@ pub async fn serve(
             accepted: Some(accepted),
             ..Marks::default()
         },
+        totals: log::Totals::default(),
         core,
     };
     if connection.core.draining.get() {
@@ -208,7 +224,7 @@ pub async fn serve(
     }
     connection.handshake_given_up();
     connection.end().await;
-    debug!(%peer, "control connection closed");
+    connection.log_end(accepted);
 }
 
 impl Connection {
@@ -328,6 +344,10 @@ impl Connection {
             Letter::Event(event) => self.session.handle_event(event, now),
             Letter::LoggedIn(login) => self.logged_in(login, now),
             Letter::Opened(result) => {
+                match &result {
+                    Ok((_, ready)) => self.name_transfer(ready),
+                    Err(error) => self.log_refused_transfer(*error),
+                }
                 let event = result.map(|(opened, ready)| {
                     self.opened = Some(opened);
                     ready
@@ -342,30 +362,6 @@ impl Connection {
             }
             Letter::ShutDown { force } => self.session.handle_shutdown(force, now),
         }
-    }
-
-    fn log_transfer(&mut self, outcome: &data::Outcome) {
-        let Some(transfer) = self.transfer.take() else {
-            return;
-        };
-        let user = self
-            .login
-            .as_ref()
-            .map_or("-", |login| login.account.name.as_str());
-        let tls = outcome.tls.as_ref().map(ToString::to_string);
-        info!(
-            peer = %self.peer.ip().to_canonical(),
-            user,
-            verb = actions::verb(&transfer.kind),
-            path = %transfer.path,
-            octets = outcome.octets,
-            seconds = outcome.time.as_secs_f64(),
-            route = outcome.choice.map_or("-", |choice| choice.route.name()),
-            not_kernel = outcome.choice.and_then(|choice| choice.fallback).map(data::route::Fallback::name),
-            tls = tls.as_deref().unwrap_or("-"),
-            end = ?outcome.end,
-            "transfer"
-        );
     }
 
     fn time_out(&mut self) -> io::Result<()> {

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::connect::{self, Listener};
 use super::secure::{self, Begun, Security};
 use super::{Handle, lost};
+use crate::logging::in_this_session;
 use crate::proto::TransferEnd;
 use crate::rt::{self, Socket};
 
@@ -42,11 +43,11 @@ impl Passive {
             handle: Rc::clone(&handle),
             early: Some(receiver),
         };
-        rt::spawn(async move {
+        rt::spawn(in_this_session(async move {
             let early = prepare(listener, peer, security, &handle).await;
             // Nobody waits any more when the set-up was dropped: the connection closes.
             let _ = sender.send(early);
-        });
+        }));
         passive
     }
 

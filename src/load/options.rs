@@ -1,5 +1,6 @@
 //! The command line of `ringftpd-load`, raw, and its check.
 
+use std::io::{self, Read};
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -348,7 +349,10 @@ impl Options {
         };
         let failed =
             |what: String| Fatal::new(Exit::NoInput, format!("{}: {what}", file.display()));
-        let entries = trace::parse(&read(file)?).map_err(|error| failed(error.to_string()))?;
+        // Names may be of any encoding.
+        let octets = read_octets(file)?;
+        let text = String::from_utf8_lossy(&octets);
+        let entries = trace::parse(&text).map_err(|error| failed(error.to_string()))?;
         match entries.is_empty() {
             true => Err(failed("no complete transfer in it".to_owned())),
             false => Ok(entries),
@@ -447,10 +451,19 @@ impl Options {
 
 /// Reads a small text file.
 fn read(file: &Path) -> Result<String, Fatal> {
-    std::fs::read_to_string(file).map_err(|error| {
-        let cause = super::failure::cause(&error);
-        Fatal::new(Exit::NoInput, format!("{}: {cause}", file.display()))
-    })
+    std::fs::read_to_string(file).map_err(|error| unreadable(file, &error))
+}
+
+fn read_octets(file: &Path) -> Result<Vec<u8>, Fatal> {
+    let mut octets = Vec::new();
+    let read = std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut octets));
+    read.map_err(|error| unreadable(file, &error))?;
+    Ok(octets)
+}
+
+fn unreadable(file: &Path, error: &io::Error) -> Fatal {
+    let cause = super::failure::cause(error);
+    Fatal::new(Exit::NoInput, format!("{}: {cause}", file.display()))
 }
 
 #[cfg(test)]

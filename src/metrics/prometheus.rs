@@ -39,6 +39,8 @@ pub struct Process {
     pub started: SystemTime,
     /// Cores that did not hand over their books in time: they are busy, and their figures old.
     pub cores_silent: usize,
+    /// Lines that each log has lost.
+    pub lines_lost: [(&'static str, u64); 2],
 }
 
 /// The text of all metrics.
@@ -144,6 +146,15 @@ fn gauges(totals: &Totals, process: Process) -> Vec<Metric> {
             gauges.sessions as f64,
         ),
         Metric {
+            name: "log_lines_lost",
+            help: "Lines of logs that were not written: they came too fast, or the disk was full.",
+            series: process
+                .lines_lost
+                .iter()
+                .map(|(log, number)| (vec![("log", (*log).into())], Value::Counter(*number)))
+                .collect(),
+        },
+        Metric {
             name: "running_transfers",
             help: "Transfers that are running.",
             series: running
@@ -246,6 +257,7 @@ mod tests {
             accepting: true,
             started: SystemTime::UNIX_EPOCH + Duration::from_secs(12),
             cores_silent: 0,
+            lines_lost: [("server", 0), ("transfers", 7)],
         };
         encode(&totals, process).unwrap()
     }
@@ -266,6 +278,8 @@ mod tests {
             "ringftpd_start_time_seconds 12.0",
             "ringftpd_accepting 1.0",
             r#"ringftpd_kernel_tls_fallbacks_total{reason="short"} 0"#,
+            "# TYPE ringftpd_log_lines_lost_total counter",
+            r#"ringftpd_log_lines_lost_total{log="transfers"} 7"#,
         ] {
             assert_line(&text, line);
         }

@@ -21,6 +21,7 @@ use tracing::{error, info, warn};
 
 use crate::admission::Admission;
 use crate::auth::Authenticator;
+use crate::logging::TransferLog;
 use crate::metrics::{Books, Catalogue, Recorder};
 use crate::proto::session;
 use crate::rt;
@@ -76,6 +77,8 @@ pub struct Settings {
     pub admission: Arc<Admission>,
     /// Accounts and passwords.
     pub authenticator: Arc<Authenticator>,
+    /// Gets a line for each transfer.
+    pub transfer_log: Option<Arc<TransferLog>>,
 }
 
 /// From the main thread to a core.
@@ -308,6 +311,7 @@ async fn serve_core(
         handshake_time_max: settings.handshake_time_max,
         close_time_max: settings.close_time_max,
         drain_time_max: settings.drain_time_max,
+        transfer_log: settings.transfer_log,
     };
     let core = control::Core::new(
         control,

@@ -15,6 +15,7 @@ use tracing::warn;
 use super::watchdog::Pulse;
 use super::{Command, http};
 use crate::control::Core;
+use crate::logging;
 use crate::metrics::{self, Books, Catalogue, IntervalLog, Process, Totals};
 use crate::{limits, rt};
 
@@ -125,6 +126,7 @@ impl Monitor {
             accepting: self.is_accepting(),
             started: self.started,
             cores_silent,
+            lines_lost: logging::lines_lost(),
         };
         metrics::encode(&gathered.totals, process)
     }
