@@ -51,6 +51,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("load", &["proto", "rt", "sys", "tls"]),
+    ("doctor", &["sys", "tls"]),
     (
         "config",
         &[
@@ -58,6 +59,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "auth",
             "control",
             "data",
+            "doctor",
             "logging",
             "metrics",
             "proto",
