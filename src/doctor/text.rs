@@ -16,7 +16,7 @@ pub struct Style {
 /// Columns before what was measured.
 const INDENT: usize = 10;
 /// Longest name of a finding that keeps the next column in line.
-const NAME_COLUMNS: usize = 36;
+const NAME_COLUMNS: usize = 42;
 
 impl Report {
     /// The report in sections, what is wrong first in each, and a summary at the end.
