@@ -360,6 +360,15 @@ fn scripts_are_clean() {
     }
 }
 
+#[test]
+fn both_ways_to_start_give_the_same_limit() {
+    let limits = fs::read_to_string(tuning("limits.conf")).unwrap();
+    let unit = fs::read_to_string(tuning("ringftpd.service")).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("ringftpd hard nofile "));
+    let limit = line.unwrap().rsplit(' ').next().unwrap();
+    assert!(unit.contains(&format!("LimitNOFILE={limit}\n")), "{limit}");
+}
+
 /// A card with two queues, four cores, and interrupts on one of them.
 fn fake_card(root: &Path) {
     for (path, text) in [
