@@ -364,7 +364,9 @@ fn scripts_are_clean() {
 fn both_ways_to_start_give_the_same_limit() {
     let limits = fs::read_to_string(tuning("limits.conf")).unwrap();
     let unit = fs::read_to_string(tuning("ringftpd.service")).unwrap();
-    let line = limits.lines().find(|line| line.starts_with("ringftpd hard nofile "));
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("ringftpd hard nofile "));
     let limit = line.unwrap().rsplit(' ').next().unwrap();
     assert!(unit.contains(&format!("LimitNOFILE={limit}\n")), "{limit}");
 }

@@ -52,14 +52,18 @@ fn secret(id: &str, file: &FileFacts, facts: &Facts, forbidden: u32, mode: &str)
             "whoever reads the key can pretend to be this server"
         });
     if let Some(problem) = &file.problem {
-        return finding.measured(format!("{path}: {problem}")).bad(
-            Severity::Error,
-            format!(
-                "run the doctor as the account that starts the server; as root: chown {} {}",
-                facts.account.name,
-                quoted(&path)
+        let name = quoted(&path);
+        // What cannot even be looked at has no mode.
+        let remedy = match (file.mode, id) {
+            (0, "users-file") => format!("ringftpd user add --users {name} NAME"),
+            (0, _) => "give the path of the private key in PEM".to_owned(),
+            _ => format!(
+                "run the doctor as the account that starts the server; as root: chown {} {name}",
+                facts.account.name
             ),
-        );
+        };
+        let finding = finding.measured(format!("{path}: {problem}"));
+        return finding.bad(Severity::Error, remedy);
     }
     let finding = finding.measured(format!(
         "{path}: mode {:03o}, of user {}",

@@ -6,6 +6,8 @@ use crate::limits;
 
 /// Descriptors of a session with a transfer: control connection, data connection, file.
 const DESCRIPTORS_PER_SESSION: u64 = 3;
+/// Fewer descriptors than these are few for any server.
+const DESCRIPTORS_FEW: u64 = 4096;
 /// Memory of an idle session, its TLS state included, in octets; measured 10 KiB (README.md), rounded up.
 const MEMORY_PER_SESSION: u64 = 16 * 1024;
 /// One session in so many is expected to transfer at a time, with a buffer that is read and one that is sent.
@@ -17,10 +19,11 @@ pub(super) fn check(input: &Input, facts: &Facts) -> Vec<Finding> {
     let sessions = input.sessions();
     let needed = sessions * DESCRIPTORS_PER_SESSION + limits::DESCRIPTORS_KEPT as u64;
     let for_sessions = format!("{needed} for {sessions} sessions");
-    let mut findings = vec![process_limit(facts, needed, &for_sessions)];
+    let severity = severity(input);
+    let mut findings = vec![process_limit(facts, needed, &for_sessions, severity)];
     findings.extend(system_limits(facts, needed, &for_sessions));
-    findings.push(memory(facts, sessions));
-    findings.extend(group_memory(facts, sessions));
+    findings.push(memory(facts, sessions, severity));
+    findings.extend(group_memory(facts, sessions, severity));
     findings.extend(facts.limits.locked_memory.map(|limit| {
         Finding::new("locked-memory", Group::Resources)
             .measured(limit_text(limit))
@@ -28,6 +31,15 @@ pub(super) fn check(input: &Input, facts: &Facts) -> Vec<Finding> {
             .why("rings count as locked memory only before Linux 5.12; the server registers no buffers")
     }));
     findings
+}
+
+/// Too little for sessions that somebody named is worse than for those that were assumed.
+fn severity(input: &Input) -> Severity {
+    if input.connections_max.is_some() {
+        Severity::Warning
+    } else {
+        Severity::Advice
+    }
 }
 
 fn limit_text(limit: u64) -> String {
@@ -43,7 +55,7 @@ fn setting(facts: &Facts, name: &str) -> Option<u64> {
 }
 
 /// The limit that the server has, or would get.
-fn process_limit(facts: &Facts, needed: u64, for_sessions: &str) -> Finding {
+fn process_limit(facts: &Facts, needed: u64, for_sessions: &str, severity: Severity) -> Finding {
     let limits = &facts.limits;
     let by_root = setting(facts, "fs.nr_open").unwrap_or(limits::DESCRIPTORS_MAX);
     let soft = limits.descriptors_soft.map_or("?".to_owned(), limit_text);
@@ -73,7 +85,11 @@ fn process_limit(facts: &Facts, needed: u64, for_sessions: &str) -> Finding {
         )
         .bad_if(
             in_force.is_some_and(|limit| limit < needed),
-            Severity::Warning,
+            if in_force.is_some_and(|limit| limit < DESCRIPTORS_FEW) {
+                Severity::Warning
+            } else {
+                severity
+            },
             format!("LimitNOFILE={wanted} in the unit, or before the server in a shell: ulimit -n {needed}"),
         )
 }
@@ -115,7 +131,7 @@ fn needed_memory(facts: &Facts, sessions: u64) -> u64 {
     MEMORY_BASE + sessions * MEMORY_PER_SESSION + transfers.max(kept)
 }
 
-fn memory(facts: &Facts, sessions: u64) -> Finding {
+fn memory(facts: &Facts, sessions: u64, severity: Severity) -> Finding {
     let needed = needed_memory(facts, sessions);
     let finding = Finding::new("memory", Group::Resources)
         .wanted(format!(
@@ -131,7 +147,7 @@ fn memory(facts: &Facts, sessions: u64) -> Finding {
             .measured(format!("{} available of {}", size(available), size(total)))
             .bad_if(
                 available < needed,
-                Severity::Warning,
+                severity,
                 "add memory, or bound the sessions: --connections-max N",
             ),
         _ => finding.measured("unknown").bad(
@@ -141,7 +157,7 @@ fn memory(facts: &Facts, sessions: u64) -> Finding {
     }
 }
 
-fn group_memory(facts: &Facts, sessions: u64) -> Option<Finding> {
+fn group_memory(facts: &Facts, sessions: u64, severity: Severity) -> Option<Finding> {
     let (limit, path) = facts.memory.group_limit.as_ref()?;
     let needed = needed_memory(facts, sessions);
     let finding = Finding::new("memory-group", Group::Resources)
@@ -150,7 +166,7 @@ fn group_memory(facts: &Facts, sessions: u64) -> Option<Finding> {
         .why("the control group counts socket buffers and the page cache of what is served, too; at its limit the kernel ends the server");
     Some(finding.bad_if(
         *limit < needed,
-        Severity::Warning,
+        severity,
         "MemoryMax= in the unit, or the container's limit, must be higher; or bound the sessions: --connections-max N",
     ))
 }
