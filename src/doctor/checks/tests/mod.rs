@@ -283,7 +283,9 @@ fn kernels_and_resources_are_judged() {
         facts.kernel_tls.push((suite, Some(problem)));
     };
     spoilt(one, "kernel-tls:TLSv1.3 AES-256-GCM", Advice, "6.1");
-    let module = |facts: &mut Facts| drop(facts.modules.remove("tcp_bbr"));
+    let module = |facts: &mut Facts| {
+        facts.modules.remove("tcp_bbr");
+    };
     spoilt(module, "module:tcp_bbr", Advice, "modprobe tcp_bbr");
     let few = |facts: &mut Facts| facts.limits.descriptors_soft = Some(1024);
     spoilt(few, "descriptors", Warning, "LimitNOFILE=1048576");
@@ -395,7 +397,9 @@ fn ports_and_firewalls_are_judged() {
     );
     let timeout = "net.netfilter.nf_conntrack_tcp_timeout_established";
     spoilt(set(timeout, "60"), "tracking-timeout", Warning, timeout);
-    let helper = |f: &mut Facts| drop(f.modules.insert("nf_conntrack_ftp".to_owned()));
+    let helper = |f: &mut Facts| {
+        f.modules.insert("nf_conntrack_ftp".to_owned());
+    };
     spoilt(helper, "tracking-helper", Advice, "modprobe -r");
     let narrow = Input {
         passive_ports: 40000..=40099,
