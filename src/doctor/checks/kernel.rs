@@ -88,9 +88,13 @@ fn ring(problem: Option<&RingProblem>) -> Finding {
     finding.measured(what).bad(Severity::Error, remedy)
 }
 
-/// The sentences of problems name what is wrong first, then `;` or `:` and the remedy.
+/// The sentences of problems name what is wrong first, then the remedy. What is in parentheses may hold anything.
 fn split_remedy(sentence: &str) -> (String, String) {
-    let at = sentence.find("; ").or_else(|| sentence.find(": "));
+    let after_parenthesis = sentence.find("): ").map(|at| at + 1);
+    let at = after_parenthesis.or_else(|| {
+        let ends = [sentence.find("; "), sentence.find(": ")];
+        ends.into_iter().flatten().min()
+    });
     let halves = at.and_then(|at| Some((sentence.get(..at)?, sentence.get(at + 2..)?)));
     let (what, remedy) = halves.unwrap_or((sentence, "see `ringftpd serve`"));
     (what.to_owned(), remedy.to_owned())
