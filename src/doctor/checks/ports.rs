@@ -180,7 +180,7 @@ fn tracking(input: &Input, facts: &Facts) -> Vec<Finding> {
         let finding = Finding::new("tracking-table", Group::Network)
             .measured(format!(
                 "{} of {most} entries in use",
-                count.map_or("?".to_owned(), |count| count.to_string())
+                count.map_or_else(|| "?".to_owned(), |count| count.to_string())
             ))
             .wanted(format!("{wanted} entries for {} sessions", input.sessions()))
             .why(

@@ -58,8 +58,12 @@ fn setting(facts: &Facts, name: &str) -> Option<u64> {
 fn process_limit(facts: &Facts, needed: u64, for_sessions: &str, severity: Severity) -> Finding {
     let limits = &facts.limits;
     let by_root = setting(facts, "fs.nr_open").unwrap_or(limits::DESCRIPTORS_MAX);
-    let soft = limits.descriptors_soft.map_or("?".to_owned(), limit_text);
-    let hard = limits.descriptors_hard.map_or("?".to_owned(), limit_text);
+    let soft = limits
+        .descriptors_soft
+        .map_or_else(|| "?".to_owned(), limit_text);
+    let hard = limits
+        .descriptors_hard
+        .map_or_else(|| "?".to_owned(), limit_text);
     let (in_force, whose) = match limits.server {
         Some(server) => (
             limits.descriptors_soft,
