@@ -37,7 +37,7 @@ pub fn modules() -> Vec<Line> {
 pub fn directive(name: &str) -> Option<&'static str> {
     let lines = UNIT.lines().filter_map(|line| line.split_once('='));
     let values = lines.filter(|(key, _)| key.trim() == name);
-    values.map(|(_, value)| value.trim()).last()
+    values.map(|(_, value)| value.trim()).next_back()
 }
 
 fn parse(text: &str) -> Vec<Line> {

@@ -71,8 +71,8 @@ fn accepted(words: &[&str], ports: &mut Vec<RangeInclusive<u16>>) {
     if !words.contains(&"tcp") {
         return;
     }
-    let mut rest = words.iter().skip_while(|word| **word != "dport").skip(1);
-    while let Some(word) = rest.next() {
+    let rest = words.iter().skip_while(|word| **word != "dport").skip(1);
+    for word in rest {
         match *word {
             "{" => {}
             "}" => break,
