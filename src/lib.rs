@@ -3,13 +3,14 @@
 //! # Layers
 //!
 //! ```text
-//! bin/ringftpd        command line: serve | user
+//! bin/ringftpd        command line: serve | doctor | user
 //!   server            one thread and one ring per core, listeners, drain, reload
 //!     control         drives one control connection: octets -> proto -> actions
 //!       data          life of one transfer: connect, handshake, copy, close
 //!       vfs           files below a confined root
 //!       auth          accounts, password checks
 //!     tls             rustls settings, session store, the record engine
+//! doctor              facts about the machine, judged against the files of tuning/
 //! load                the load generator: FTP clients, on rt and proto
 //!   rt                the runtime seam: ring operations, timers, buffers, blocking pool
 //!   logging           lines of the logs and the threads that write them; numbers of sessions
@@ -30,6 +31,7 @@ pub mod auth;
 pub mod config;
 pub mod control;
 pub mod data;
+pub mod doctor;
 pub mod limits;
 pub mod load;
 pub mod logging;

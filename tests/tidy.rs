@@ -56,6 +56,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("load", &["proto", "rt", "sys", "tls"]),
+    ("doctor", &["sys", "tls"]),
     (
         "config",
         &[
@@ -63,6 +64,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "auth",
             "control",
             "data",
+            "doctor",
             "logging",
             "metrics",
             "proto",

@@ -28,7 +28,7 @@ use crate::logging::{LogSettings, TransferLogFormat};
 use crate::sys::{host, identity};
 
 pub use accounts::{AccountSource, OneTimeAccount};
-pub use doctor::{describe_download, describe_upload, doctor};
+pub use doctor::{DoctorOptions, describe_download, describe_upload, doctor};
 pub use failure::{Exit, Failure, cause, explain_bind_error};
 pub use metrics::MetricsOptions;
 pub use options::{ActiveSourcePort, Command, CommandLine, Protect, Resume, ServeOptions, Switch};

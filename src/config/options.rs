@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::doctor::DoctorOptions;
 use super::metrics::MetricsOptions;
 use super::restart::{RestartOptions, UpgradeOptions};
 use super::routes::RouteOptions;
@@ -14,13 +15,13 @@ use super::user::UserCommand;
 use super::value::{Listen, parse_listen, parse_ports, parse_time, parse_time_above_zero};
 use crate::logging::{LogFormat, TransferLogFormat};
 
-const LISTENING: &str = "Listening";
-const ACCOUNTS: &str = "Certificates and accounts";
+pub(super) const LISTENING: &str = "Listening";
+pub(super) const ACCOUNTS: &str = "Certificates and accounts";
 const PROTECTION: &str = "Protection";
 pub(super) const TRANSFERS: &str = "Transfers";
 const HOST: &str = "Process";
 const TIMERS: &str = "Timers (300, 300s, 500ms, 5m, 1h)";
-const BOUNDS: &str = "Limits (0 for none)";
+pub(super) const BOUNDS: &str = "Limits (0 for none)";
 const LOGS: &str = "Logs";
 
 /// The command line.
@@ -55,12 +56,14 @@ pub enum Command {
         Exit status: 0 ended by a signal, 2 wrong option, 66 file missing, 69 io_uring missing, \
         71 system error, 73 cannot make a file, 77 permission missing, 78 wrong contents of a file.")]
     Serve(Box<ServeOptions>),
-    /// Examine this machine: kernel, io_uring, kernel TLS, and the routes that transfers would take.
+    /// Examine this machine: kernel, io_uring, kernel TLS, limits, network, cards, clock, certificate, files.
     #[command(after_help = "\
-        Run it as the account that starts the server: as root it also loads the kernel's modules, as \
-        the server does.\n\
-        Exit status: 0 the server can run here, 69 it cannot.")]
-    Doctor(RouteOptions),
+        Give it the options of `serve` that are to be looked at. Run it as the account that starts the \
+        server: as root it also loads the kernel's modules, as the server does, and reads the firewall's rules.\n\
+        Each thing that is not as it should be is told with what was measured, what is wanted, why, and \
+        the remedy. What is wanted, and why, comes from the files of tuning/.\n\
+        Exit status: 0 the server can run here, 1 there are warnings and --strict was given, 69 it cannot.")]
+    Doctor(Box<DoctorOptions>),
     /// Replace the running server by a new process of its program, without a refused connection or a broken session.
     #[command(after_help = "\
         The running server starts its program anew, with the options that it was started with and --take-over; SIGUSR2 \

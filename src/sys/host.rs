@@ -189,6 +189,11 @@ const OPERATIONS: [(u8, &str); 12] = [
     (opcode::AsyncCancel::CODE, "ASYNC_CANCEL"),
 ];
 
+/// The names of the operations that the server submits.
+pub fn ring_operations() -> impl Iterator<Item = &'static str> {
+    OPERATIONS.iter().map(|(_, name)| *name)
+}
+
 /// Entries of the ring that is made to see whether one can be made.
 const PROBE_RING_ENTRIES: u32 = 8;
 

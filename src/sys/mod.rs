@@ -2,6 +2,7 @@
 //! project is in this module, each block with the reason why it is sound.
 
 pub mod activation;
+pub mod clock;
 pub mod fs;
 pub mod host;
 pub mod identity;
