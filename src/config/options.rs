@@ -1,6 +1,5 @@
 //! The options of the command line, raw: every one documented for `--help`.
 
-use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,12 +7,13 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::metrics::MetricsOptions;
+use super::network::NetworkOptions;
 use super::routes::RouteOptions;
 use super::user::UserCommand;
 use super::value::{Listen, parse_listen, parse_ports, parse_time, parse_time_above_zero};
 use crate::logging::LogFormat;
 
-const LISTENING: &str = "Listening";
+pub(super) const LISTENING: &str = "Listening";
 const ACCOUNTS: &str = "Certificates and accounts";
 const PROTECTION: &str = "Protection";
 pub(super) const TRANSFERS: &str = "Transfers";
@@ -117,9 +117,9 @@ pub struct ServeOptions {
     /// Ports for passive data connections.
     #[arg(long, value_name = "A-B", value_parser = parse_ports, default_value = "40000-49999", help_heading = LISTENING)]
     pub passive_ports: RangeInclusive<u16>,
-    /// IPv4 address that PASV replies name, for a server behind NAT [default: the connection's own].
-    #[arg(long, value_name = "IPV4", help_heading = LISTENING)]
-    pub passive_address: Option<Ipv4Addr>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub network: NetworkOptions,
     /// Active mode (PORT, EPRT).
     #[arg(long, value_name = "on|off", default_value = "on", hide_possible_values = true, help_heading = LISTENING)]
     pub active: Switch,

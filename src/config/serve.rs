@@ -14,7 +14,7 @@ use crate::admission::{Admission, Limits};
 use crate::auth::Authenticator;
 use crate::data::KernelTlsPolicy;
 use crate::proto::session::{self, Requirement};
-use crate::server::{self, Listeners, Outlets};
+use crate::server::{self, Listeners, Outlets, PassiveNames};
 use crate::sys::host;
 use crate::sys::keeper::Keeper;
 use crate::{data, limits, rt, tls, vfs};
@@ -191,7 +191,6 @@ fn settings(
             tls_available: true,
             ccc: checked.ccc,
             active: checked.active,
-            passive_address: checked.passive_address,
             login_time_max: timers.login,
             idle_time_max: timers.idle,
             bad_login_delay: timers.bad_login_delay,
@@ -208,6 +207,7 @@ fn settings(
             passive_ports: checked.passive_ports.clone(),
             active_source_standard: checked.active_source_port == ActiveSourcePort::Standard,
             kernel_tls: Arc::new(kernel_tls),
+            proxies: checked.proxies.clone(),
         }),
         files: vfs::Settings::default(),
         handshake_time_max: timers.handshake,
@@ -215,7 +215,19 @@ fn settings(
         drain_time_max: timers.drain,
         admission,
         authenticator: Arc::clone(authenticator),
+        passive: passive_names(checked),
     }
+}
+
+/// What PASV names, with the names looked up for the first time.
+fn passive_names(checked: &Checked) -> PassiveNames {
+    let listeners = [&checked.explicit[..], &checked.implicit].concat();
+    for doubt in super::network::doubts(&checked.passive, &listeners) {
+        tracing::warn!("{doubt}");
+    }
+    let mut names = PassiveNames::new(checked.passive.clone());
+    names.look_up_first();
+    names
 }
 
 /// Tells on standard output where the server listens, and how to try it.

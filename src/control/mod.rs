@@ -8,6 +8,7 @@
 mod actions;
 mod channel;
 mod marks;
+mod passive;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use tracing::{debug, info};
 use crate::admission::Admission;
 use crate::auth::{Authenticator, Permissions};
 use crate::metrics::Recorder;
+use crate::proto::passive::PassiveAddresses;
 use crate::proto::session::{self, ChannelKind, Session};
 use crate::proto::{Event, FileError, LoginVerdict, Transfer, TransferReady};
 use crate::rt::{self, Alarm, Mailbox, Readiness, Socket};
@@ -56,6 +58,8 @@ pub struct Core {
     pub settings: Settings,
     /// Certificates and TLS policy; replaced on reload.
     pub tls: RefCell<tls::Settings>,
+    /// The addresses that PASV names; replaced when names get other addresses.
+    pub passive: RefCell<Arc<PassiveAddresses>>,
     /// Accounts and passwords, shared by all cores.
     pub authenticator: Arc<Authenticator>,
     /// Who may be in, shared by all cores.
@@ -89,6 +93,7 @@ impl Core {
         Rc::new(Self {
             settings,
             tls: RefCell::new(tls),
+            passive: RefCell::default(),
             authenticator,
             admission,
             metrics,
@@ -136,7 +141,11 @@ struct Connection {
     channel: Channel,
     session: Session,
     mailbox: Rc<Mailbox<Letter>>,
+    /// The socket's own address.
     local: SocketAddr,
+    /// The address that the client connected to, where a proxy has announced it.
+    shown: Option<SocketAddr>,
+    /// The client, as its proxy announced it if there is one.
     peer: SocketAddr,
     number: u64,
     login: Option<Login>,
@@ -151,11 +160,20 @@ struct Connection {
     marks: Marks,
 }
 
+/// The two ends of a control connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// The client.
+    pub peer: SocketAddr,
+    /// Where it connected to, when that is an address of a proxy.
+    pub shown: Option<SocketAddr>,
+}
+
 /// Serves one control connection, accepted at that time, until it is closed.
 pub async fn serve(
     core: Rc<Core>,
     socket: Socket,
-    peer: SocketAddr,
+    Ends { peer, shown }: Ends,
     kind: ChannelKind,
     accepted: Instant,
 ) {
@@ -172,7 +190,7 @@ pub async fn serve(
     let session = Session::new(
         Arc::clone(&core.settings.session),
         kind,
-        local,
+        shown.unwrap_or(local),
         peer,
         rt::now(),
     );
@@ -181,6 +199,7 @@ pub async fn serve(
         session,
         mailbox,
         local,
+        shown,
         peer,
         number,
         login: None,

@@ -3,6 +3,7 @@
 mod accept;
 mod http;
 mod monitor;
+mod passive;
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,18 +14,20 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use crate::admission::Admission;
 use crate::auth::Authenticator;
 use crate::metrics::{Books, Catalogue, Recorder};
+use crate::proto::passive::PassiveAddresses;
 use crate::proto::session::{self, ChannelKind};
 use crate::rt::{self, Socket};
 use crate::sys::{host, socket};
 use crate::{control, data, tls, vfs};
 
 pub use monitor::Outlets;
+pub use passive::{PassiveNames, PassivePlan, PassiveTarget};
 
 use monitor::Monitor;
 
@@ -63,6 +66,8 @@ pub struct Settings {
     pub admission: Arc<Admission>,
     /// Accounts and passwords.
     pub authenticator: Arc<Authenticator>,
+    /// What PASV names.
+    pub passive: PassiveNames,
 }
 
 /// Listeners for every core, bound while the process still had the right to.
@@ -132,6 +137,8 @@ enum Command {
     Force,
     /// New certificates.
     Reload(tls::Settings),
+    /// What PASV names from now on.
+    PassiveAddresses(Arc<PassiveAddresses>),
     /// Hand over what was recorded, and go on in these books.
     Report(Books, oneshot::Sender<Books>),
 }
@@ -174,7 +181,10 @@ pub fn run(
     let monitor = Arc::new(Monitor::new(&catalogue, &settings.cores, &commands, log));
     watching.block_on(async {
         monitor::start(&monitor, outlets.listener, interval)?;
-        watch_signals(&commands, &threads, &monitor, reload).await
+        let again = Arc::new(Notify::new());
+        let (names, cores) = (settings.passive.clone(), commands.clone());
+        tokio::spawn(passive::keep(names, Arc::clone(&again), cores));
+        watch_signals(&commands, &threads, &monitor, &again, reload).await
     })?;
     drop(commands);
     let mut result = Ok(());
@@ -200,6 +210,7 @@ async fn watch_signals<T>(
     commands: &[mpsc::UnboundedSender<Command>],
     threads: &[thread::JoinHandle<T>],
     monitor: &Monitor,
+    look_up_again: &Notify,
     mut reload: impl FnMut() -> Option<tls::Settings>,
 ) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -218,6 +229,7 @@ async fn watch_signals<T>(
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             _ = hang_up.recv() => {
+                look_up_again.notify_one();
                 if let Some(tls) = reload() {
                     for core in commands {
                         let _ = core.send(Command::Reload(tls.clone()));
@@ -280,6 +292,7 @@ async fn serve_core(
         settings.admission,
         recorder,
     );
+    *core.passive.borrow_mut() = Arc::new(settings.passive.addresses());
     rt::busy_poll(settings.busy_poll);
     rt::spawn(monitor::watch_delay(Rc::clone(&core)));
     let mut sockets = Vec::new();
@@ -292,6 +305,7 @@ async fn serve_core(
     loop {
         match commands.recv().await {
             Some(Command::Reload(tls)) => *core.tls.borrow_mut() = tls,
+            Some(Command::PassiveAddresses(addresses)) => *core.passive.borrow_mut() = addresses,
             Some(Command::Report(books, reply)) => report(&core, books, reply),
             Some(Command::Drain) => break,
             Some(Command::Force) | None => {
@@ -333,7 +347,7 @@ async fn forced(core: &control::Core, commands: &mut mpsc::UnboundedReceiver<Com
         match commands.recv().await {
             Some(Command::Force) => return true,
             Some(Command::Report(books, reply)) => report(core, books, reply),
-            Some(Command::Drain | Command::Reload(_)) => {}
+            Some(Command::Drain | Command::Reload(_) | Command::PassiveAddresses(_)) => {}
             None => return false,
         }
     }
