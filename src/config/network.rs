@@ -83,9 +83,13 @@ fn targets(plan: &PassivePlan) -> impl Iterator<Item = &PassiveTarget> {
     networks.chain([&plan.others])
 }
 
-/// What is odd about the passive addresses, each with the remedy. `listeners` are the addresses of the
+/// What is odd about passive addresses and proxies, each with the remedy. `listeners` are the addresses of the
 /// control listeners.
-pub(super) fn doubts(plan: &PassivePlan, listeners: &[SocketAddr]) -> Vec<String> {
+pub(super) fn doubts(
+    plan: &PassivePlan,
+    proxies: &Proxies,
+    listeners: &[SocketAddr],
+) -> Vec<String> {
     let local = |reach| {
         let own = |listener: &SocketAddr| match listener.ip().to_canonical() {
             IpAddr::V4(own) => Reach::of(own) == reach,
@@ -110,6 +114,12 @@ pub(super) fn doubts(plan: &PassivePlan, listeners: &[SocketAddr]) -> Vec<String
             PassiveTarget::Own | PassiveTarget::Name(_) => None,
         })
         .collect();
+    if proxies.trusted.hold_everybody() {
+        doubts.push(
+            "--proxy-from trusts every address, so any client can claim to be any other: name the proxies alone"
+                .to_owned(),
+        );
+    }
     if !listeners.is_empty() && listeners.iter().all(only_ipv6) && *plan != PassivePlan::default() {
         doubts.push(
             "a passive address is set, but every listener is for IPv6 alone, where clients use EPSV, which names \
@@ -303,12 +313,22 @@ mod tests {
             ("192.0.2.1", &everywhere, "documents"),
             ("8.8.4.4", &six, "IPv6 alone"),
         ] {
-            let doubts = doubts(&plan(&["--passive-address", address]), listeners);
+            let doubts = doubts(
+                &plan(&["--passive-address", address]),
+                &Proxies::default(),
+                listeners,
+            );
             let [doubt] = &doubts[..] else {
                 panic!("{address}: {doubts:?}");
             };
             assert!(doubt.contains(part) && doubt.contains(": "), "{doubt}");
         }
+        let everybody = options(&["--proxy-from", "0.0.0.0/0"]).unwrap();
+        let everybody = everybody.proxies(Duration::from_secs(1));
+        let [doubt] = &doubts(&plan(&[]), &everybody, &everywhere)[..] else {
+            panic!("one doubt");
+        };
+        assert!(doubt.contains("name the proxies"), "{doubt}");
         for (address, listeners) in [
             ("127.0.0.1", &here[..]),
             ("8.8.4.4", &everywhere),
@@ -316,7 +336,11 @@ mod tests {
             ("own", &six),
             ("localhost", &everywhere),
         ] {
-            let doubts = doubts(&plan(&["--passive-address", address]), listeners);
+            let doubts = doubts(
+                &plan(&["--passive-address", address]),
+                &Proxies::default(),
+                listeners,
+            );
             assert!(doubts.is_empty(), "{address}: {doubts:?}");
         }
     }

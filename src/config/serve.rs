@@ -222,7 +222,7 @@ fn settings(
 /// What PASV names, with the names looked up for the first time.
 fn passive_names(checked: &Checked) -> PassiveNames {
     let listeners = [&checked.explicit[..], &checked.implicit].concat();
-    for doubt in super::network::doubts(&checked.passive, &listeners) {
+    for doubt in super::network::doubts(&checked.passive, &checked.proxies, &listeners) {
         tracing::warn!("{doubt}");
     }
     let mut names = PassiveNames::new(checked.passive.clone());

@@ -299,6 +299,9 @@ impl Connection {
         }
         let mut plain = Vec::new();
         let change = self.channel.receive(&mut plain);
+        if self.channel.take_introduction() {
+            data::proxy::warn_of_unknown(self.peer);
+        }
         self.absorb(change, &plain, now)
     }
 

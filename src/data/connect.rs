@@ -182,7 +182,10 @@ async fn introduced(
     match read {
         Ok(Header::Client { source, .. }) => Some(source),
         Ok(Header::Local) => Some(proxy),
-        Err(_) => None,
+        Err(_) => {
+            socket.shut_down();
+            None
+        }
     }
 }
 

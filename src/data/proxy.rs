@@ -57,22 +57,22 @@ pub enum NotIntroduced {
 /// Reads the header that must come first, and not one octet more: what follows is for whoever reads next.
 ///
 /// # Errors
-/// [`NotIntroduced`]; then the socket is of no use.
+/// [`NotIntroduced`]; then the socket is of no use but for a last word, and is to be shut down: a poll may be
+/// under way.
 pub async fn read_header(socket: &Socket, limit: Duration) -> Result<Header, NotIntroduced> {
     let mut parser = Parser::default();
-    let read = async {
-        loop {
-            if let Some(header) = take_what_came(socket, &mut parser)? {
-                return Ok(header);
-            }
-            if socket.readable().await.is_err() {
-                return Err(NotIntroduced::Silent);
-            }
+    let began = rt::now();
+    let mut under_way = None;
+    loop {
+        if let Some(header) = take_what_came(socket, &mut parser)? {
+            return Ok(header);
         }
-    };
-    match rt::within(limit, socket, read).await {
-        Ok(read) => read,
-        Err(rt::TimedOut) => Err(NotIntroduced::Late),
+        let rest = limit.saturating_sub(rt::now().saturating_duration_since(began));
+        match socket.readable_within(rest, &mut under_way).await {
+            Ok(true) => {}
+            Ok(false) => return Err(NotIntroduced::Late),
+            Err(_) => return Err(NotIntroduced::Silent),
+        }
     }
 }
 
@@ -139,6 +139,17 @@ pub fn note(
             "connection of a proxy refused: let the proxy send one (HAProxy: `send-proxy-v2` on the server line, \
              for the passive ports too), or take its address out of --proxy-from"
         ),
+    }
+}
+
+/// Somebody who is not trusted began with a PROXY header.
+pub fn warn_of_unknown(peer: SocketAddr) {
+    if may_warn(rt::now()) {
+        let peer = peer.ip().to_canonical();
+        warn!(
+            %peer,
+            "a connection began with a PROXY header, which is not believed: if this is your proxy,              add its address to --proxy-from"
+        );
     }
 }
 

@@ -112,6 +112,12 @@ impl Networks {
         self.0.is_empty()
     }
 
+    /// Whether one of them holds every address of a family.
+    #[must_use]
+    pub fn hold_everybody(&self) -> bool {
+        self.0.iter().any(|network| network.prefix == 0)
+    }
+
     /// Whether the address belongs to one of them.
     #[must_use]
     pub fn contain(&self, address: IpAddr) -> bool {
@@ -186,6 +192,9 @@ mod tests {
         assert!(networks.contain("10.1.1.1".parse().unwrap()));
         assert!(networks.contain("::1".parse().unwrap()));
         assert!(!networks.contain("127.0.0.1".parse().unwrap()));
+        assert!(!networks.hold_everybody());
+        let all: Networks = ["10.0.0.0/8", "::/0"].map(network).into_iter().collect();
+        assert!(all.hold_everybody());
         assert!(!Networks::default().contain("10.1.1.1".parse().unwrap()));
     }
 

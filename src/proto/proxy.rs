@@ -55,6 +55,12 @@ pub struct Progress {
     pub header: Option<Header>,
 }
 
+/// Whether octets begin as headers do.
+#[must_use]
+pub fn begins_header(octets: &[u8]) -> bool {
+    octets.starts_with(TEXT_SIGNATURE) || octets.starts_with(BINARY_SIGNATURE)
+}
+
 /// Takes the octets of a header as they come, and none behind it.
 #[derive(Debug, Clone, Default)]
 pub struct Parser {

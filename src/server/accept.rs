@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
 use crate::control::{self, Core, Ends};
-use crate::data::proxy;
+use crate::data::proxy::{self, NotIntroduced};
 use crate::limits;
 use crate::metrics::Channel;
 use crate::proto::proxy::Header;
@@ -130,11 +130,13 @@ impl Entrance {
                 peer: from,
                 shown: None,
             }),
-            Err(proxy::NotIntroduced::Silent) => None,
-            Err(_) => {
-                // What has come is read, or the close would be a reset and the words be lost.
-                let _ = socket.receive_now(&mut [0; limits::CONTROL_READ_OCTETS]);
-                self.turn_away(socket, from, NO_HEADER);
+            Err(problem) => {
+                if problem != NotIntroduced::Silent {
+                    // What has come is read, or the close would be a reset and the words be lost.
+                    let _ = socket.receive_now(&mut [0; limits::CONTROL_READ_OCTETS]);
+                    self.turn_away(socket, from, NO_HEADER);
+                }
+                socket.shut_down();
                 None
             }
         }

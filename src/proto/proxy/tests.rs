@@ -89,6 +89,7 @@ fn right() -> Vec<(Vec<u8>, Header)> {
 #[test]
 fn headers_are_read_however_they_are_split() {
     for (header, says) in right() {
+        assert!(begins_header(&header));
         let behind = b"\x16\x03\x01 what the client sent";
         let whole = [&header[..], behind].concat();
         for split in 0..=header.len() {
@@ -139,6 +140,7 @@ fn what_is_no_header_is_missing() {
         b"\0",
     ] {
         assert_eq!(refusal(octets), Missing, "{}", octets.escape_ascii());
+        assert!(!begins_header(octets));
     }
 }
 
