@@ -59,14 +59,18 @@ type Answer = Result<Vec<Ipv4Addr>, String>;
 pub struct PassiveNames {
     plan: PassivePlan,
     known: BTreeMap<String, Ipv4Addr>,
+    /// Why the last lookup of a name was of no use: told when it begins and when it changes.
+    problems: BTreeMap<String, String>,
 }
 
 impl PassiveNames {
     /// A plan of whose names nothing is known: until then they stand for the connection's own address.
     #[must_use]
     pub fn new(plan: PassivePlan) -> Self {
-        let known = BTreeMap::new();
-        Self { plan, known }
+        Self {
+            plan,
+            ..Self::default()
+        }
     }
 
     /// Looks all names up for the first time, for a few seconds at most: what is not known by then
@@ -123,26 +127,42 @@ impl PassiveNames {
         for (name, answer) in answers {
             let known = self.known.get(&name).copied();
             let usable = answer.and_then(|found| usable(found, known));
-            match (usable, known) {
-                (Ok(address), _) if Some(address) == known => {}
-                (Ok(address), _) => {
-                    info!(name, %address, "PASV names the address of this name");
-                    self.known.insert(name, address);
-                    changed = true;
+            let address = match usable {
+                Ok(address) => address,
+                Err(problem) => {
+                    self.complain(name, problem, known);
+                    continue;
                 }
-                (Err(problem), Some(address)) => warn!(
-                    name, problem, %address,
-                    "the name in --passive-address was not resolved: its last address stays in use"
-                ),
-                (Err(problem), None) => warn!(
-                    name,
-                    problem,
-                    "the name in --passive-address was not resolved: PASV names the connection's own address \
-                     until it is; check the name with `getent ahostsv4 NAME`, and /etc/resolv.conf"
-                ),
+            };
+            let mended = self.problems.remove(&name).is_some();
+            if mended || Some(address) != known {
+                info!(name, %address, "PASV names the address of this name");
+            }
+            if Some(address) != known {
+                self.known.insert(name, address);
+                changed = true;
             }
         }
         changed
+    }
+
+    fn complain(&mut self, name: String, problem: String, known: Option<Ipv4Addr>) {
+        if self.problems.get(&name) == Some(&problem) {
+            return;
+        }
+        match known {
+            Some(address) => warn!(
+                name, problem, %address,
+                "the name in --passive-address was not resolved: its last address stays in use"
+            ),
+            None => warn!(
+                name,
+                problem,
+                "the name in --passive-address was not resolved: PASV names the connection's own address \
+                 until it is; check the name with `getent ahostsv4 NAME`, and /etc/resolv.conf"
+            ),
+        }
+        self.problems.insert(name, problem);
     }
 
     fn all_known(&self) -> bool {

@@ -115,13 +115,13 @@ impl Drop for Balancer {
     }
 }
 
-/// The configuration that README.md recommends: control ports balanced, each instance's passive ports forwarded to
-/// it, every connection introduced.
+const DEFAULTS: &str = "global\n  maxconn 500\ndefaults\n  mode tcp\n  balance roundrobin\n  timeout connect 10s\n  \
+                        timeout client 60s\n  timeout server 60s\n";
+
+/// As README.md recommends it: control ports balanced, each instance's passive ports forwarded to it, every
+/// connection introduced. But the instances take turns here, so that both have something to do.
 fn configuration(sites: &[Site; 2]) -> String {
-    let mut text = String::from(
-        "global\n  maxconn 500\ndefaults\n  mode tcp\n  balance roundrobin\n  timeout connect 10s\n  \
-         timeout client 60s\n  timeout server 60s\n",
-    );
+    let mut text = DEFAULTS.to_owned();
     for (name, port, instance_port, send) in [
         ("explicit", 21, 2121, "send-proxy-v2"),
         (
@@ -254,6 +254,72 @@ fn haproxy_balances_two_instances_that_see_the_clients() {
     }
     for site in &sites {
         assert_log(site);
+    }
+}
+
+/// Data connections past HAProxy: PASV names the instance's own address, to which the client has a way of its own.
+#[test]
+fn haproxy_is_left_out_where_passive_addresses_say_so() {
+    const SHORTCUT: &str = "10.77.3.11";
+    if !possible() {
+        return;
+    }
+    let [outside, between, inside] = [(); 3].map(|()| Network::new());
+    between.link(&outside, ["front", FRONT], ["client", CLIENT]);
+    between.link(&inside, ["back", BACK], ["servers", INSTANCES[0]]);
+    inside.link(&outside, ["shortcut", SHORTCUT], ["direct", "10.77.3.2"]);
+    // By that way, too, the client comes as who it is.
+    outside.ip(&format!("route add {SHORTCUT}/32 dev direct src {CLIENT}"));
+    inside.ip(&format!("route add {CLIENT}/32 dev shortcut"));
+    let address = INSTANCES[0];
+    let options = [
+        "--explicit",
+        &format!("{address}:2121"),
+        "--implicit",
+        &format!("{address}:2990"),
+        "--proxy-from",
+        BACK,
+        "--passive-address",
+        "192.0.2.1",
+        "--passive-address-for",
+        &format!("{CLIENT}={SHORTCUT}"),
+    ];
+    let site = inside.site(options.map(str::to_owned).to_vec());
+    let mut configuration = DEFAULTS.to_owned();
+    for (port, instance_port) in [(21, 2121), (990, 2990)] {
+        configuration += &format!(
+            "listen port{port}\n  bind {FRONT}:{port}\n  server one {address}:{instance_port} send-proxy-v2\n"
+        );
+    }
+    let _balancer = Balancer::start(&between, &site, &configuration);
+    let content = octets(6, 1_500_000);
+    site.write("down.bin", &content);
+    for (port, url) in [
+        (Port::Explicit, "ftp://localhost:21"),
+        (Port::Implicit, "ftps://localhost:990"),
+    ] {
+        let local = site.scratch().join(word(port));
+        let down = wait_until(PATIENCE, || {
+            let mut down = curl(&outside, &site, port);
+            down.arg("--disable-epsv").arg("--output").arg(&local);
+            let output = down.arg(format!("{url}/down.bin")).output();
+            output.unwrap().status.success()
+        });
+        assert!(down, "no download by {url}");
+        assert!(fs::read(&local).unwrap() == content);
+        let mut upload = curl(&outside, &site, port);
+        upload
+            .arg("--disable-epsv")
+            .arg("--upload-file")
+            .arg(&local);
+        succeeds(upload.arg(format!("{url}/{}", word(port))));
+        assert!(site.read(word(port)) == content);
+    }
+    let log = String::from_utf8_lossy(&site.server().log()).into_owned();
+    let transfers = log.lines().filter(|line| line.contains(" transfer "));
+    assert!(transfers.clone().count() >= 4, "{log}");
+    for transfer in transfers {
+        assert!(transfer.contains(&format!("peer={CLIENT} ")), "{transfer}");
     }
 }
 
