@@ -88,7 +88,7 @@ pub const PASSIVE_PORT_TRIES_MAX: usize = 1024;
 /// Connections of proxies that wait for their PROXY header at once, on one listener of a core. Proxies send it
 /// right away.
 pub const PROXY_HEADERS_AWAITED_MAX: usize = 1024;
-/// Shortest time between two warnings of a core about proxies that send no header.
+/// Shortest time between two warnings of a core about PROXY headers that are missing, bad, or not believed.
 pub const PROXY_WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the names in --passive-address are looked up again.
 pub const PASSIVE_NAME_INTERVAL: Duration = Duration::from_secs(300);

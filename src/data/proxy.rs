@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::thread::LocalKey;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
@@ -125,7 +126,7 @@ pub fn note(
         Channel::Control => "control",
         Channel::Data => "data",
     };
-    if !may_warn(rt::now()) {
+    if !may_warn(&PROXY_WARNED, rt::now()) {
         debug!(%proxy, connection, %problem, "connection of a proxy refused");
         return;
     }
@@ -144,7 +145,7 @@ pub fn note(
 
 /// Somebody who is not trusted began with a PROXY header.
 pub fn warn_of_unknown(peer: SocketAddr) {
-    if may_warn(rt::now()) {
+    if may_warn(&OTHER_WARNED, rt::now()) {
         let peer = peer.ip().to_canonical();
         warn!(
             %peer,
@@ -153,16 +154,22 @@ pub fn warn_of_unknown(peer: SocketAddr) {
     }
 }
 
+type Last = Cell<Option<Instant>>;
+
+thread_local! {
+    /// The last warning about a trusted proxy.
+    static PROXY_WARNED: Last = const { Cell::new(None) };
+    /// The same about others. Strangers can bring it about, so it must not stand in the way of the first.
+    static OTHER_WARNED: Last = const { Cell::new(None) };
+}
+
 /// Every connection of a proxy that is set up wrongly fails, and one line tells it all.
-fn may_warn(now: Instant) -> bool {
-    thread_local! {
-        static WARNED: Cell<Option<Instant>> = const { Cell::new(None) };
-    }
-    let recently = WARNED
+fn may_warn(last: &'static LocalKey<Last>, now: Instant) -> bool {
+    let recently = last
         .get()
         .is_some_and(|then| now.saturating_duration_since(then) < limits::PROXY_WARNING_INTERVAL);
     if !recently {
-        WARNED.set(Some(now));
+        last.set(Some(now));
     }
     !recently
 }
