@@ -533,7 +533,8 @@ fn proxy_active_mode(t: &Test) {
 /// A proxy that speaks for itself is a client like others.
 fn proxy_local_headers(t: &Test) {
     t.put("f", b"content");
-    let server = t.server_with(TRUSTING);
+    // Not the server whose log must not name the proxy.
+    let server = t.server_with(&[TRUSTING, &["--close-timeout", "9s"]].concat());
     for header in [local(), b"PROXY UNKNOWN whatever\r\n".to_vec()] {
         let mut client = login(t, &server, &header);
         let told = client.pasv();
