@@ -99,6 +99,17 @@ pub const PASSIVE_PORT_TRIES_RANDOM: usize = 16;
 /// Ports tried in order after that before the client is told that there is none; each costs a few
 /// microseconds, during which the core does nothing else.
 pub const PASSIVE_PORT_TRIES_MAX: usize = 1024;
+/// Connections of proxies that wait for their PROXY header at once, on one listener of a core. Proxies send it
+/// right away.
+pub const PROXY_HEADERS_AWAITED_MAX: usize = 1024;
+/// Shortest time between two warnings of a core about PROXY headers that are missing, bad, or not believed.
+pub const PROXY_WARNING_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the names in --passive-address are looked up again.
+pub const PASSIVE_NAME_INTERVAL: Duration = Duration::from_secs(300);
+/// The same as long as one of them has never had an address.
+pub const PASSIVE_NAME_RETRY_INTERVAL: Duration = Duration::from_secs(15);
+/// How long the start waits for their first addresses.
+pub const PASSIVE_NAME_FIRST_TIME: Duration = Duration::from_secs(5);
 /// How long a verified credential is remembered.
 pub const CREDENTIAL_REMEMBERED: Duration = Duration::from_secs(300);
 /// Verified credentials remembered, whole process.

@@ -5,6 +5,7 @@ mod doctor;
 mod failure;
 mod logs;
 mod metrics;
+mod network;
 mod options;
 mod privileges;
 mod prompt;
@@ -16,21 +17,24 @@ mod users_store;
 mod value;
 mod welcome;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::data::Proxies;
 use crate::data::kernel::Wishes;
 use crate::limits;
 use crate::logging::{LogSettings, TransferLogFormat};
+use crate::server::PassivePlan;
 use crate::sys::{host, identity};
 
 pub use accounts::{AccountSource, OneTimeAccount};
 pub use doctor::{DoctorOptions, describe_download, describe_upload, doctor};
 pub use failure::{Exit, Failure, cause, explain_bind_error};
 pub use metrics::MetricsOptions;
+pub use network::{NetworkOptions, ProxyOthers};
 pub use options::{ActiveSourcePort, Command, CommandLine, Protect, Resume, ServeOptions, Switch};
 pub use privileges::Privileges;
 pub use restart::{RestartOptions, UpgradeOptions, upgrade};
@@ -57,8 +61,10 @@ pub struct Checked {
     pub implicit: Vec<SocketAddr>,
     /// Ports for passive data connections; none is 0.
     pub passive_ports: RangeInclusive<u16>,
-    /// The address in PASV replies instead of the connection's own.
-    pub passive_address: Option<Ipv4Addr>,
+    /// What PASV names.
+    pub passive: PassivePlan,
+    /// Proxies in front of this server.
+    pub proxies: Proxies,
     /// Whether PORT and EPRT are served.
     pub active: bool,
     /// From which port active data connections come.
@@ -183,7 +189,8 @@ impl Checked {
             explicit,
             implicit,
             passive_ports: options.passive_ports,
-            passive_address: options.passive_address,
+            passive: options.network.passive()?,
+            proxies: options.network.proxies(timers.handshake_timeout),
             active: options.active == Switch::On,
             active_source_port: options.active_source_port,
             certificate,

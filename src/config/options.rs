@@ -1,6 +1,5 @@
 //! The options of the command line, raw: every one documented for `--help`.
 
-use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::doctor::DoctorOptions;
 use super::metrics::MetricsOptions;
+use super::network::NetworkOptions;
 use super::restart::{RestartOptions, UpgradeOptions};
 use super::routes::RouteOptions;
 use super::user::UserCommand;
@@ -130,9 +130,9 @@ pub struct ServeOptions {
     /// Ports for passive data connections.
     #[arg(long, value_name = "A-B", value_parser = parse_ports, default_value = "40000-49999", help_heading = LISTENING)]
     pub passive_ports: RangeInclusive<u16>,
-    /// IPv4 address that PASV replies name, for a server behind NAT [default: the connection's own].
-    #[arg(long, value_name = "IPV4", help_heading = LISTENING)]
-    pub passive_address: Option<Ipv4Addr>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub network: NetworkOptions,
     /// Active mode (PORT, EPRT).
     #[arg(long, value_name = "on|off", default_value = "on", hide_possible_values = true, help_heading = LISTENING)]
     pub active: Switch,

@@ -16,7 +16,7 @@ use crate::auth::Authenticator;
 use crate::data::KernelTlsPolicy;
 use crate::logging;
 use crate::proto::session::{self, Requirement};
-use crate::server::{self, Listeners, Outlets};
+use crate::server::{self, Listeners, Outlets, PassiveNames};
 use crate::sys::host;
 use crate::sys::keeper::Keeper;
 use crate::{data, limits, rt, tls, vfs};
@@ -199,7 +199,6 @@ fn settings(
             tls_available: true,
             ccc: checked.ccc,
             active: checked.active,
-            passive_address: checked.passive_address,
             login_time_max: timers.login,
             idle_time_max: timers.idle,
             bad_login_delay: timers.bad_login_delay,
@@ -216,6 +215,7 @@ fn settings(
             passive_ports: checked.passive_ports.clone(),
             active_source_standard: checked.active_source_port == ActiveSourcePort::Standard,
             kernel_tls: Arc::new(kernel_tls),
+            proxies: checked.proxies.clone(),
         }),
         files: vfs::Settings {
             directory_cache: vfs::DirectoryCache::new(checked.listing_cache_octets),
@@ -227,7 +227,19 @@ fn settings(
         admission,
         authenticator: Arc::clone(authenticator),
         transfer_log: None,
+        passive: passive_names(checked),
     }
+}
+
+/// What PASV names, with the names looked up for the first time.
+fn passive_names(checked: &Checked) -> PassiveNames {
+    let listeners = [&checked.explicit[..], &checked.implicit].concat();
+    for doubt in super::network::doubts(&checked.passive, &checked.proxies, &listeners) {
+        tracing::warn!("{doubt}");
+    }
+    let mut names = PassiveNames::new(checked.passive.clone());
+    names.look_up_first();
+    names
 }
 
 /// Tells on standard output where the server listens, and how to try it.

@@ -91,23 +91,7 @@ impl Connection {
             Action::CheckLogin { user, password } => self.check_login(&user, &password),
             Action::Logout => self.login = None,
             Action::File(request) => self.request(request),
-            Action::SetupPassive => {
-                // First, because its port may be the only one left.
-                self.setup = None;
-                let ports = &self.core.settings.data.passive_ports;
-                let listener = data::Listener::bind(self.local, ports);
-                let event = listener.map(|listener| {
-                    let protected = self.session.is_data_protected();
-                    // The direction is not known yet; the transfer tells it.
-                    let security = protected.then(|| self.security(Role::Download)).flatten();
-                    let passive = data::Passive::start(listener, self.peer.ip(), security);
-                    let address = passive.address();
-                    self.setup = Some(data::Setup::Passive(passive));
-                    address
-                });
-                self.session
-                    .handle_event(Event::PassiveReady(event), rt::now());
-            }
+            Action::SetupPassive => self.set_up_passive(),
             Action::SetupActive(address) => self.setup = Some(data::Setup::Active(address)),
             Action::DropSetup => {
                 self.setup = None;
@@ -221,7 +205,7 @@ impl Connection {
     }
 
     /// What protects a data connection: the TLS session of this control connection.
-    fn security(&self, role: Role) -> Option<data::Security> {
+    pub(super) fn security(&self, role: Role) -> Option<data::Security> {
         let control = Rc::clone(self.channel.control_tls()?);
         let settings = self.core.tls.borrow().clone();
         Some(data::Security {

@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::limits;
+use crate::proto::proxy::begins_header;
 use crate::rt::Socket;
 use crate::tls::{self, ControlTls, Engine, Progress, Role};
 
@@ -56,6 +57,10 @@ pub(super) struct Channel {
     outgoing: Vec<u8>,
     sent: usize,
     control_tls: Option<Rc<ControlTls>>,
+    /// Something has come.
+    heard: bool,
+    /// The first of it was a PROXY header.
+    introduced: bool,
     /// When the handshake, or the wait for close_notify, is given up.
     deadline: Option<Instant>,
     opened: Instant,
@@ -72,8 +77,15 @@ impl Channel {
             outgoing: Vec::new(),
             sent: 0,
             control_tls: None,
+            heard: false,
+            introduced: false,
             deadline: None,
         }
+    }
+
+    /// Whether the client began with a PROXY header; told once.
+    pub(super) fn take_introduction(&mut self) -> bool {
+        std::mem::take(&mut self.introduced)
     }
 
     pub(super) fn socket(&self) -> &Socket {
@@ -155,6 +167,10 @@ impl Channel {
             Ok(0) => Ok(Change::Closed),
             Ok(count) => {
                 let received = scratch.get(..count).unwrap_or_default();
+                if !self.heard {
+                    self.heard = true;
+                    self.introduced = begins_header(received);
+                }
                 if matches!(self.layer, Layer::Clear) {
                     plain.extend_from_slice(received);
                     return Ok(Change::None);

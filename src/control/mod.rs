@@ -9,6 +9,7 @@ mod actions;
 mod channel;
 mod log;
 mod marks;
+mod passive;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ use crate::admission::Admission;
 use crate::auth::{Authenticator, Permissions};
 use crate::logging::{self, TransferLog};
 use crate::metrics::Recorder;
+use crate::proto::passive::PassiveAddresses;
 use crate::proto::session::{self, ChannelKind, Session};
 use crate::proto::{Event, FileError, LoginVerdict, Transfer, TransferReady};
 use crate::rt::{self, Alarm, Mailbox, Readiness, Socket};
@@ -60,6 +62,8 @@ pub struct Core {
     pub settings: Settings,
     /// Certificates and TLS policy; replaced on reload.
     pub tls: RefCell<tls::Settings>,
+    /// The addresses that PASV names; replaced when names get other addresses.
+    pub passive: RefCell<Arc<PassiveAddresses>>,
     /// Accounts and passwords, shared by all cores.
     pub authenticator: Arc<Authenticator>,
     /// Who may be in, shared by all cores.
@@ -92,6 +96,7 @@ impl Core {
         Rc::new(Self {
             settings,
             tls: RefCell::new(tls),
+            passive: RefCell::default(),
             authenticator,
             admission,
             metrics,
@@ -138,7 +143,11 @@ struct Connection {
     channel: Channel,
     session: Session,
     mailbox: Rc<Mailbox<Letter>>,
+    /// The socket's own address.
     local: SocketAddr,
+    /// The address that the client connected to, where a proxy has announced it.
+    shown: Option<SocketAddr>,
+    /// The client, as its proxy announced it if there is one.
     peer: SocketAddr,
     number: u64,
     login: Option<Login>,
@@ -154,24 +163,33 @@ struct Connection {
     totals: log::Totals,
 }
 
+/// The two ends of a control connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// The client.
+    pub peer: SocketAddr,
+    /// Where it connected to, when that is an address of a proxy.
+    pub shown: Option<SocketAddr>,
+}
+
 /// Serves one control connection, accepted at that time, until it is closed. What is logged meanwhile bears the
 /// session's number.
 pub fn serve(
     core: Rc<Core>,
     socket: Socket,
-    peer: SocketAddr,
+    ends: Ends,
     kind: ChannelKind,
     accepted: Instant,
 ) -> impl Future<Output = ()> {
     let number = logging::next_session();
-    let served = serve_numbered(core, socket, peer, kind, accepted, number);
+    let served = serve_numbered(core, socket, ends, kind, accepted, number);
     logging::in_session(number, served)
 }
 
 async fn serve_numbered(
     core: Rc<Core>,
     socket: Socket,
-    peer: SocketAddr,
+    Ends { peer, shown }: Ends,
     kind: ChannelKind,
     accepted: Instant,
     number: u64,
@@ -187,7 +205,7 @@ async fn serve_numbered(
     let session = Session::new(
         Arc::clone(&core.settings.session),
         kind,
-        local,
+        shown.unwrap_or(local),
         peer,
         rt::now(),
     );
@@ -196,6 +214,7 @@ async fn serve_numbered(
         session,
         mailbox,
         local,
+        shown,
         peer,
         number,
         login: None,
@@ -296,6 +315,9 @@ impl Connection {
         }
         let mut plain = Vec::new();
         let change = self.channel.receive(&mut plain);
+        if self.channel.take_introduction() {
+            data::proxy::warn_of_unknown(self.peer);
+        }
         self.absorb(change, &plain, now)
     }
 

@@ -1,14 +1,18 @@
 //! Data connections in the TCP sense: passive listeners, active connects, peer checks.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use tracing::debug;
 
 use super::prepare::Early;
-use super::{Link, Setup};
+use super::{Handle, Link, Settings, Setup, proxy};
 use crate::limits;
+use crate::metrics::{Channel, Recorder};
+use crate::proto::proxy::Header;
 use crate::proto::{SetupError, TransferEnd};
 use crate::rt::{self, Socket};
 use crate::sys::socket;
@@ -23,7 +27,28 @@ pub struct Listener {
     address: SocketAddr,
 }
 
+/// Who may come, and what decides whether somebody is.
+#[derive(Debug)]
+pub struct Expected {
+    /// The control connection's peer, as its proxy announced it if there is one; nobody else is served.
+    pub peer: IpAddr,
+    /// The operator's settings.
+    pub settings: Arc<Settings>,
+    /// The core's books.
+    pub metrics: Rc<Recorder>,
+}
+
 impl Listener {
+    /// Every address of this machine, IPv4 and IPv6, for [`Self::bind`].
+    #[must_use]
+    pub fn everywhere() -> SocketAddr {
+        static IPV6: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+        match IPV6.get_or_init(crate::sys::host::ipv6_available) {
+            true => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
+            false => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+        }
+    }
+
     /// Listens on a port of the range, chosen at random (RFC 2577 §8), on the control connection's
     /// local address; its port does not matter.
     ///
@@ -107,7 +132,11 @@ pub(super) async fn connect(
 ///
 /// # Errors
 /// [`TransferEnd::NotConnected`].
-pub(super) async fn accept(listener: &Listener, peer: IpAddr) -> Result<Socket, TransferEnd> {
+pub(super) async fn accept(
+    listener: &Listener,
+    expected: &Expected,
+    handle: &Handle,
+) -> Result<Socket, TransferEnd> {
     let failed = |error: io::Error| {
         debug!(%error, "accepting a data connection failed");
         TransferEnd::NotConnected
@@ -116,19 +145,52 @@ pub(super) async fn accept(listener: &Listener, peer: IpAddr) -> Result<Socket, 
         // The client is told the port only now.
         listener.socket.readable().await.map_err(failed)?;
         match socket::accept(&listener.socket) {
-            // SECURITY: a stranger who finds the port neither gets the data nor ends the wait of
-            // the right client (RFC 2577 §4).
-            Ok((fd, from)) if from.ip().to_canonical() == peer.to_canonical() => {
-                return Ok(Socket::new(fd));
+            Ok((fd, from)) => {
+                let socket = Socket::new(fd);
+                let caller = if expected.settings.proxies.trust(from.ip()) {
+                    introduced(&socket, from, expected, handle).await
+                } else {
+                    Some(from)
+                };
+                let Some(caller) = caller else {
+                    continue;
+                };
+                // SECURITY: a stranger who finds the port neither gets the data nor ends the wait of
+                // the right client (RFC 2577 §4).
+                if caller.ip().to_canonical() == expected.peer.to_canonical() {
+                    return Ok(socket);
+                }
+                debug!(%from, %caller, "data connection from a stranger closed");
             }
-            Ok((_, from)) => debug!(%from, "data connection from a stranger closed"),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(failed(error)),
         }
     }
 }
 
+/// Whose connection of a proxy it is. An abort ends the wait for its header.
+async fn introduced(
+    socket: &Socket,
+    proxy: SocketAddr,
+    expected: &Expected,
+    handle: &Handle,
+) -> Option<SocketAddr> {
+    *handle.candidate.borrow_mut() = Some(socket.clone());
+    let read = proxy::read_header(socket, expected.settings.proxies.time_max).await;
+    handle.candidate.borrow_mut().take();
+    proxy::note(&expected.metrics, Channel::Data, proxy, &read);
+    match read {
+        Ok(Header::Client { source, .. }) => Some(source),
+        Ok(Header::Local) => Some(proxy),
+        Err(_) => {
+            socket.shut_down();
+            None
+        }
+    }
+}
+
 async fn call(local: SocketAddr, target: SocketAddr, link: &Link) -> Result<Socket, TransferEnd> {
+    let local = source(local, target);
     let standard = local.port().saturating_sub(1);
     if link.settings.active_source_standard && standard != 0 {
         match call_from(on_port(local, standard), target, link).await {
@@ -179,6 +241,15 @@ async fn call_from(
     }
 }
 
+/// Where to call from: with a proxy in between the client's address can be of another family than ours.
+fn source(local: SocketAddr, target: SocketAddr) -> SocketAddr {
+    match (local.ip().to_canonical(), target.ip().to_canonical()) {
+        (IpAddr::V4(_), IpAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED, local.port()).into(),
+        (IpAddr::V6(_), IpAddr::V4(_)) => (Ipv4Addr::UNSPECIFIED, local.port()).into(),
+        _ => local,
+    }
+}
+
 /// The address with another port: as IPv4 when it is an IPv4-mapped one, which a socket for IPv6
 /// alone cannot be bound to, and with the link of a link-local one.
 fn on_port(address: SocketAddr, port: u16) -> SocketAddr {
@@ -203,6 +274,20 @@ mod tests {
             let bound = listener.socket.local_address().expect("it is bound");
             assert_eq!(bound, listener.address(), "{local}");
             assert_eq!(bound.ip(), local.ip().to_canonical());
+        }
+    }
+
+    #[test]
+    fn calls_come_from_an_address_of_the_targets_family() {
+        for (local, target, expected) in [
+            ("10.0.0.1:21", "10.0.0.2:5", "10.0.0.1:21"),
+            ("[::ffff:10.0.0.1]:21", "10.0.0.2:5", "[::ffff:10.0.0.1]:21"),
+            ("10.0.0.1:21", "[2001:db8::1]:5", "[::]:21"),
+            ("[2001:db8::1]:21", "10.0.0.2:5", "0.0.0.0:21"),
+        ] {
+            let [local, target, expected] =
+                [local, target, expected].map(|text| text.parse::<SocketAddr>().unwrap());
+            assert_eq!(source(local, target), expected);
         }
     }
 

@@ -15,6 +15,7 @@ mod end;
 pub mod kernel;
 mod measure;
 mod prepare;
+pub mod proxy;
 mod receive;
 pub mod route;
 mod secure;
@@ -39,10 +40,11 @@ use crate::rt::{self, Residency, Socket};
 use crate::tls::{self, Parties, Party};
 use crate::vfs;
 
-pub use connect::Listener;
+pub use connect::{Expected, Listener};
 pub use kernel::KernelTlsPolicy;
 pub use measure::names;
 pub use prepare::Passive;
+pub use proxy::Proxies;
 pub use secure::Security;
 
 use detached::Detached;
@@ -77,6 +79,8 @@ pub struct Settings {
     pub active_source_standard: bool,
     /// When the kernel protects data connections, and how files go to sockets.
     pub kernel_tls: Arc<KernelTlsPolicy>,
+    /// Proxies in front of this server.
+    pub proxies: Proxies,
 }
 
 /// Where the data connection comes from.
@@ -150,6 +154,8 @@ pub struct Handle {
     first: Cell<Option<Instant>>,
     aborted: Cell<bool>,
     socket: RefCell<Option<Socket>>,
+    /// Beside a listener: the connection of a proxy that has not said yet whose it is.
+    candidate: RefCell<Option<Socket>>,
     /// The transfer command has come.
     wanted: Notify,
 }
@@ -162,8 +168,10 @@ impl Handle {
     }
 
     fn shut_down(&self) {
-        if let Some(socket) = self.socket.borrow().as_ref() {
-            socket.shut_down();
+        for socket in [&self.socket, &self.candidate] {
+            if let Some(socket) = socket.borrow().as_ref() {
+                socket.shut_down();
+            }
         }
     }
 

@@ -6,13 +6,12 @@
 //! once. It stops there: what follows the client's Finished, tickets above all, depends on the
 //! command (none for an upload).
 
-use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::connect::{self, Listener};
+use super::connect::{self, Expected, Listener};
 use super::secure::{self, Begun, Security};
 use super::{Handle, lost};
 use crate::logging::in_this_session;
@@ -27,34 +26,34 @@ pub(super) struct Early {
 
 /// A passive set-up: a listener, then the connection it accepted. Dropping it closes what there is.
 pub struct Passive {
-    address: SocketAddr,
+    port: u16,
     handle: Rc<Handle>,
     early: Option<oneshot::Receiver<Result<Early, TransferEnd>>>,
 }
 
 impl Passive {
-    /// Waits for `peer`; with `security` its ClientHello is answered.
+    /// Waits for the expected client; with `security` its ClientHello is answered.
     #[must_use]
-    pub fn start(listener: Listener, peer: IpAddr, security: Option<Security>) -> Self {
+    pub fn start(listener: Listener, expected: Expected, security: Option<Security>) -> Self {
         let (sender, receiver) = oneshot::channel();
         let handle: Rc<Handle> = Rc::default();
         let passive = Self {
-            address: listener.address(),
+            port: listener.address().port(),
             handle: Rc::clone(&handle),
             early: Some(receiver),
         };
         rt::spawn(in_this_session(async move {
-            let early = prepare(listener, peer, security, &handle).await;
+            let early = prepare(listener, expected, security, &handle).await;
             // Nobody waits any more when the set-up was dropped: the connection closes.
             let _ = sender.send(early);
         }));
         passive
     }
 
-    /// The address that the client is told.
+    /// The port that the client is told.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Shared with the transfer that will use this set-up.
@@ -85,7 +84,7 @@ impl Passive {
 impl std::fmt::Debug for Passive {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Passive")
-            .field("address", &self.address)
+            .field("port", &self.port)
             .finish_non_exhaustive()
     }
 }
@@ -100,12 +99,12 @@ impl Drop for Passive {
 
 async fn prepare(
     listener: Listener,
-    peer: IpAddr,
+    expected: Expected,
     security: Option<Security>,
     handle: &Handle,
 ) -> Result<Early, TransferEnd> {
     handle.watch(listener.socket())?;
-    let accepted = connect::accept(&listener, peer).await;
+    let accepted = connect::accept(&listener, &expected, handle).await;
     handle.check()?;
     let socket = accepted?;
     drop(listener);

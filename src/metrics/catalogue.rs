@@ -1,6 +1,8 @@
 //! What is recorded: names, units, labels. Everything else follows this table.
 
-use super::labels::{Admitted, Channel, Class, End, Handshake, Kind, Listener, Mode, Verdict};
+use super::labels::{
+    Admitted, Channel, Class, End, Handshake, Introduction, Kind, Listener, Mode, Verdict,
+};
 
 /// Labels that are named by the modules that they belong to.
 #[derive(Debug, Clone)]
@@ -68,11 +70,13 @@ pub enum Count {
     Octets,
     /// Transfers that the kernel did not protect.
     Fallbacks,
+    /// Connections of trusted proxies.
+    Introductions,
 }
 
 impl Count {
     /// All of them, in the order of their numbers.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Connections,
         Self::HandshakesFailed,
         Self::Logins,
@@ -81,6 +85,7 @@ impl Count {
         Self::Transfers,
         Self::Octets,
         Self::Fallbacks,
+        Self::Introductions,
     ];
 }
 
@@ -277,6 +282,12 @@ fn count(count: Count, routes: &[&'static str], names: &Names) -> Family {
             "Protected transfers that the kernel did not protect, by reason.",
         )
         .by("reason", &names.fallbacks),
+        Count::Introductions => Family::new(
+            "proxy_headers",
+            "Connections of trusted proxies by what their PROXY header said.",
+        )
+        .by("connection", Channel::NAMES)
+        .by("result", Introduction::NAMES),
     }
 }
 

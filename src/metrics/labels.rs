@@ -46,6 +46,20 @@ label! {
 }
 
 label! {
+    /// How a connection of a trusted proxy was introduced.
+    Introduction {
+        /// A PROXY header named the client.
+        Client => "client",
+        /// The proxy spoke for itself: a health check.
+        Local => "local",
+        /// There was no PROXY header, or not in time.
+        Missing => "missing",
+        /// The PROXY header broke a rule.
+        Malformed => "malformed",
+    }
+}
+
+label! {
     /// The kind of a TLS handshake.
     Handshake {
         /// With certificate and signature.

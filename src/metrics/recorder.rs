@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::books::{Books, Gauges};
 use super::catalogue::{Catalogue, Count, Measure};
-use super::labels::{Admitted, Channel, Class, End, Handshake, Kind, Listener, Mode, Verdict};
+use super::labels::{
+    Admitted, Channel, Class, End, Handshake, Introduction, Kind, Listener, Mode, Verdict,
+};
 use crate::limits;
 
 /// The books of one core, which alone writes into them: no locks, no atomics.
@@ -90,6 +92,12 @@ impl Recorder {
     /// The greeting has left so long after accept.
     pub fn greeted(&self, listener: Listener, time: Duration) {
         self.time(Measure::Greeting, listener as usize, time);
+    }
+
+    /// A connection of a trusted proxy was introduced, or not.
+    pub fn introduced(&self, channel: Channel, introduction: Introduction) {
+        let index = channel as usize * Introduction::NAMES.len() + introduction as usize;
+        self.count(Count::Introductions, index);
     }
 
     /// A TLS handshake is complete.

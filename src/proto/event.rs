@@ -60,8 +60,8 @@ pub enum Action {
     Logout,
     /// A request on files that needs no data connection. Answer: [`Event::FileDone`].
     File(FileRequest),
-    /// Discard the set-up and make a passive one: listen on the control connection's local
-    /// address. Answer: [`Event::PassiveReady`].
+    /// Discard the set-up and make a passive one: listen for the client of the control
+    /// connection. Answer: [`Event::PassiveReady`].
     SetupPassive,
     /// Discard the set-up and make an active one: connect here when a transfer starts.
     SetupActive(SocketAddr),
@@ -92,7 +92,8 @@ pub enum Event {
     LoginChecked(LoginVerdict),
     /// The outcome of [`Action::File`].
     FileDone(Result<FileReply, FileError>),
-    /// The listener's address, or why there is none.
+    /// The address that the client is to be told, or why there is no listener. An unspecified one, or one of
+    /// IPv6, stands for the control connection's own; the port is the listener's in any case.
     PassiveReady(Result<SocketAddr, SetupError>),
     /// What [`Action::OpenTransfer`] opened.
     TransferReady(Result<TransferReady, FileError>),

@@ -331,6 +331,14 @@ impl Socket {
         socket::receive_now(self, buffer)
     }
 
+    /// Copies what is there and leaves it to be received.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is.
+    pub fn peek_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        socket::peek_now(self, buffer)
+    }
+
     /// Sends what fits.
     ///
     /// # Errors

@@ -2,43 +2,44 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tracing::{debug, warn};
+use tracing::warn;
 
+use super::entrance::{Awaited, Entrance};
 use super::listeners::CoreListener;
-use crate::control::{self, Core};
+use crate::control::Core;
 use crate::limits;
-use crate::proto::session::ChannelKind;
 use crate::rt::{self, Socket};
 use crate::sys::socket;
 
 /// Pause after the system ran out of descriptors or memory: time for sessions to end.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-/// A client over the limit is told so on an explicit port (RFC 959 §5.4: 421 may answer the
-/// connection itself); an implicit port says nothing before TLS.
-const REFUSAL: &[u8] = b"421 Too many connections, try again later.\r\n";
 
 /// The listeners of a core, at work.
 pub(super) struct Acceptors {
     stopped: Rc<Cell<bool>>,
     at_work: Vec<(Socket, JoinHandle<()>)>,
+    awaited: Rc<Awaited>,
 }
 
 impl Acceptors {
     /// Starts to accept.
     pub(super) fn start(core: &Rc<Core>, listeners: Vec<CoreListener>) -> Self {
         let stopped = Rc::new(Cell::new(false));
+        let awaited = Rc::new(Awaited::default());
         let start = |listener: CoreListener| {
             let socket = Socket::new(listener.fd);
             let acceptor = Acceptor {
-                core: Rc::clone(core),
+                entrance: Rc::new(Entrance {
+                    core: Rc::clone(core),
+                    kind: listener.kind,
+                    awaited: Rc::clone(&awaited),
+                }),
                 listener: socket.clone(),
-                kind: listener.kind,
                 // Others shall have some of them.
                 per_turn: if listener.shared {
                     1
@@ -50,7 +51,16 @@ impl Acceptors {
             (socket, rt::spawn(acceptor.run()))
         };
         let at_work = listeners.into_iter().map(start).collect();
-        Self { stopped, at_work }
+        Self {
+            stopped,
+            at_work,
+            awaited,
+        }
+    }
+
+    /// Connections that were accepted and are no sessions yet.
+    pub(super) fn awaited(&self) -> &Rc<Awaited> {
+        &self.awaited
     }
 
     /// Accepts nothing more, and closes the sockets here. They are not shut down: another process may have them,
@@ -69,9 +79,8 @@ impl Acceptors {
 }
 
 struct Acceptor {
-    core: Rc<Core>,
+    entrance: Rc<Entrance>,
     listener: Socket,
-    kind: ChannelKind,
     per_turn: usize,
     stopped: Rc<Cell<bool>>,
 }
@@ -80,12 +89,8 @@ impl Acceptor {
     /// Accepts until it is stopped.
     async fn run(self) {
         let Self {
-            core,
-            listener,
-            kind,
-            ..
+            entrance, listener, ..
         } = &self;
-        let kind = *kind;
         let mut reserve = Reserve::new();
         while !self.stopped.get() {
             if listener.readable().await.is_err() && !self.stopped.get() {
@@ -97,7 +102,7 @@ impl Acceptor {
             let now = rt::now();
             for _ in 0..self.per_turn {
                 match socket::accept(listener) {
-                    Ok((fd, peer)) => admit(core, Socket::new(fd), peer, kind, now),
+                    Ok((fd, peer)) => entrance.receive(Socket::new(fd), peer, now),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     // Somebody who has the socket too has shut it down.
                     Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
@@ -106,7 +111,7 @@ impl Acceptor {
                         // does not wait for ever, and the loop pauses instead of spinning.
                         warn!(%error, "connections refused: raise the limit of open files (LimitNOFILE=)");
                         if reserve.shed(listener) {
-                            core.turned_away(kind);
+                            entrance.core.turned_away(entrance.kind);
                         }
                         rt::sleep(EXHAUSTED_PAUSE).await;
                         break;
@@ -115,22 +120,6 @@ impl Acceptor {
             }
         }
     }
-}
-
-fn admit(core: &Rc<Core>, socket: Socket, peer: SocketAddr, kind: ChannelKind, now: Instant) {
-    let Some(permit) = core.admission.enter(peer.ip()) else {
-        debug!(%peer, "connection over the limit");
-        core.turned_away(kind);
-        if kind == ChannelKind::Explicit {
-            let _ = socket.send_now(REFUSAL);
-        }
-        return;
-    };
-    let core = Rc::clone(core);
-    rt::spawn(async move {
-        control::serve(core, socket, peer, kind, now).await;
-        drop(permit);
-    });
 }
 
 /// A descriptor kept for the moment when there are no others.

@@ -1,12 +1,14 @@
 //! One pinned thread and one ring for each core; signals, drain and reload on the main thread.
 
 mod accept;
+mod entrance;
 mod handover;
 mod http;
 mod lifecycle;
 mod listeners;
 mod monitor;
 mod notify;
+mod passive;
 mod watchdog;
 
 use std::io;
@@ -16,13 +18,14 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use crate::admission::Admission;
 use crate::auth::Authenticator;
 use crate::logging::TransferLog;
 use crate::metrics::{Books, Catalogue, Recorder};
+use crate::proto::passive::PassiveAddresses;
 use crate::proto::session;
 use crate::rt;
 use crate::sys::host;
@@ -33,6 +36,7 @@ pub use lifecycle::Lifecycle;
 pub use listeners::{Listeners, Opener, Passed, Role};
 pub use monitor::Outlets;
 pub use notify::Notifier;
+pub use passive::{PassiveNames, PassivePlan, PassiveTarget};
 
 use accept::Acceptors;
 use handover::Retirement;
@@ -79,6 +83,8 @@ pub struct Settings {
     pub authenticator: Arc<Authenticator>,
     /// Gets a line for each transfer.
     pub transfer_log: Option<Arc<TransferLog>>,
+    /// What PASV names.
+    pub passive: PassiveNames,
 }
 
 /// From the main thread to a core.
@@ -91,6 +97,8 @@ enum Command {
     Force,
     /// New certificates.
     Reload(tls::Settings),
+    /// What PASV names from now on.
+    PassiveAddresses(Arc<PassiveAddresses>),
     /// Hand over what was recorded, and go on in these books.
     Report(Books, oneshot::Sender<Books>),
 }
@@ -107,7 +115,7 @@ pub fn run(
     listeners: Listeners,
     outlets: Outlets,
     lifecycle: Lifecycle,
-    reload: impl FnMut() -> Option<tls::Settings>,
+    mut reload: impl FnMut() -> Option<tls::Settings>,
 ) -> io::Result<()> {
     let catalogue = Arc::new(Catalogue::new(&data::names()));
     let mut commands = Vec::new();
@@ -148,6 +156,13 @@ pub fn run(
             if let Some(metrics) = &metrics {
                 metrics.abort();
             }
+        };
+        let again = Arc::new(Notify::new());
+        let (names, cores) = (settings.passive.clone(), commands.clone());
+        tokio::spawn(passive::keep(names, Arc::clone(&again), cores));
+        let reload = || {
+            again.notify_one();
+            reload()
         };
         let watched = (&mut signals, &mut life);
         watch_signals(&commands, &threads, &monitor, watched, retire, reload).await?;
@@ -320,11 +335,13 @@ async fn serve_core(
         settings.admission,
         recorder,
     );
+    *core.passive.borrow_mut() = Arc::new(settings.passive.addresses());
     rt::busy_poll(settings.busy_poll);
     rt::spawn(monitor::watch_delay(Rc::clone(&core), pulse));
     let mut acceptors = Acceptors::start(&core, listeners);
     let end = serve_until_told(&core, &mut acceptors, &mut commands, settings.retire).await;
     acceptors.stop().await;
+    acceptors.awaited().shut_down();
     let force = match end {
         End::Left => return,
         End::Drain => false,
@@ -371,11 +388,12 @@ async fn serve_until_told(
         let last = retired.unwrap_or_else(rt::now);
         let command = tokio::select! {
             command = commands.recv() => command,
-            () = drained(core, RETIRED_INTERVAL), if retired.is_some() => return End::Left,
+            () = left(core, acceptors), if retired.is_some() => return End::Left,
             () = rt::sleep_until(last), if retired.is_some() => Some(Command::Drain),
         };
         match command {
             Some(Command::Reload(tls)) => *core.tls.borrow_mut() = tls,
+            Some(Command::PassiveAddresses(addresses)) => *core.passive.borrow_mut() = addresses,
             Some(Command::Report(books, reply)) => report(core, books, reply),
             Some(Command::Retire) => {
                 acceptors.stop().await;
@@ -399,7 +417,12 @@ async fn forced(core: &control::Core, commands: &mut mpsc::UnboundedReceiver<Com
         match commands.recv().await {
             Some(Command::Force) => return true,
             Some(Command::Report(books, reply)) => report(core, books, reply),
-            Some(Command::Drain | Command::Reload(_) | Command::Retire) => {}
+            Some(
+                Command::Drain
+                | Command::Reload(_)
+                | Command::PassiveAddresses(_)
+                | Command::Retire,
+            ) => {}
             None => return false,
         }
     }
@@ -409,6 +432,13 @@ fn report(core: &control::Core, books: Books, reply: oneshot::Sender<Books>) {
     let filled = core.metrics.exchange(books, core.connections());
     // When nobody waits any more the main thread has ended: nobody will ask again.
     let _ = reply.send(filled);
+}
+
+/// Waits for the last session of a retired core, and for those that may still become one.
+async fn left(core: &control::Core, acceptors: &Acceptors) {
+    while acceptors.awaited().count() > 0 || core.connections() > 0 {
+        rt::sleep(RETIRED_INTERVAL).await;
+    }
 }
 
 async fn drained(core: &control::Core, interval: Duration) {

@@ -18,8 +18,20 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(50);
 /// # Errors
 /// `WouldBlock` when nothing is there, else the kernel's error.
 pub fn receive_now(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    receive(fd, buffer, RecvFlags::DONTWAIT)
+}
+
+/// As [`receive_now`], and leaves the octets where they are.
+///
+/// # Errors
+/// As [`receive_now`].
+pub fn peek_now(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    receive(fd, buffer, RecvFlags::DONTWAIT | RecvFlags::PEEK)
+}
+
+fn receive(fd: impl AsFd, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
     loop {
-        match rustix::net::recv(&fd, &mut *buffer, RecvFlags::DONTWAIT) {
+        match rustix::net::recv(&fd, &mut *buffer, flags) {
             Ok((count, _)) => return Ok(count),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),

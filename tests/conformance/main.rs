@@ -56,6 +56,8 @@ mod fixture;
 mod hostile;
 mod listings;
 mod login;
+mod passive_names;
+mod proxy;
 mod reinitialize;
 mod required;
 mod resumption;

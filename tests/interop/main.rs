@@ -14,6 +14,7 @@ mod common;
 mod support;
 
 mod curl;
+mod haproxy;
 mod java;
 mod lftp;
 mod node;

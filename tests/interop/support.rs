@@ -218,6 +218,10 @@ impl Site {
         Self { server, directory }
     }
 
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
     pub(crate) fn port(&self, port: Port) -> u16 {
         self.server.address(port).port()
     }

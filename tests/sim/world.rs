@@ -135,7 +135,6 @@ fn settings(random: &mut Rng) -> Settings {
         tls_available: random.u8(..16) > 0,
         ccc: random.bool(),
         active: random.u8(..8) > 0,
-        passive_address: None,
         login_time_max: seconds(random, 120, 3),
         idle_time_max: seconds(random, 300, 5),
         bad_login_delay: seconds(random, 1, rare_delay),

@@ -367,6 +367,12 @@ impl Session {
         self.login.name()
     }
 
+    /// Whether the answer to PASV, which names an address, is what is awaited.
+    #[must_use]
+    pub const fn awaits_address(&self) -> bool {
+        matches!(self.waiting, Waiting::Passive { extended: false })
+    }
+
     /// Whether a user is logged in.
     #[must_use]
     pub const fn is_logged_in(&self) -> bool {

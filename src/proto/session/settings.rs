@@ -1,6 +1,5 @@
 //! What the operator decides about a session.
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// Whether something must be protected by TLS.
@@ -36,8 +35,6 @@ pub struct Settings {
     pub ccc: bool,
     /// Whether PORT and EPRT are served; 502 otherwise.
     pub active: bool,
-    /// The address that 227 shows instead of the control connection's own.
-    pub passive_address: Option<Ipv4Addr>,
     /// From the connection to the first login.
     pub login_time_max: Duration,
     /// Without a command or a transfer.
@@ -55,7 +52,6 @@ impl Default for Settings {
             tls_available: true,
             ccc: false,
             active: true,
-            passive_address: None,
             login_time_max: Duration::from_secs(120),
             idle_time_max: Duration::from_secs(300),
             bad_login_delay: Duration::from_secs(1),

@@ -74,8 +74,8 @@ impl Session {
         extended: bool,
         result: Result<SocketAddr, SetupError>,
     ) {
-        let port = match result {
-            Ok(listener) => listener.port(),
+        let (told, port) = match result {
+            Ok(told) => (told.ip(), told.port()),
             Err(SetupError::NoPort) => {
                 return self.reply(Code::NoDataConnection, "No port is free.");
             }
@@ -83,10 +83,10 @@ impl Session {
                 return self.reply(Code::NoDataConnection, "Cannot listen now.");
             }
         };
-        let shown = match (self.settings.passive_address, self.local) {
-            (Some(configured), _) => Some(configured),
-            (None, IpAddr::V4(local)) => Some(local),
-            (None, IpAddr::V6(_)) => None,
+        let shown = match (told, self.local) {
+            (IpAddr::V4(told), _) if !told.is_unspecified() => Some(told),
+            (_, IpAddr::V4(local)) => Some(local),
+            (_, IpAddr::V6(_)) => None,
         };
         self.setup = true;
         match shown {

@@ -36,10 +36,7 @@ fn c062_c063_passive() {
         wire.text("EPSV"),
         "229 Entering Extended Passive Mode (|||40001|)\r\n"
     );
-    let mut wire = Wire::ready_with(Settings {
-        passive_address: Some("1.2.3.4".parse().unwrap()),
-        ..policy()
-    });
+    wire.passive = Ok("1.2.3.4:40001".parse().unwrap());
     assert!(wire.text("PASV").contains("(1,2,3,4,156,65)"));
     wire.passive = Err(SetupError::NoPort);
     assert_eq!(wire.tell("PASV\r\nEPSV\r\nLIST"), "425 425 425");
