@@ -76,6 +76,11 @@ pub const TRANSFER_BUFFERS_KEPT_MAX: usize = 32;
 pub const DRAIN_ACKNOWLEDGED_WAIT: Duration = Duration::from_millis(200);
 /// The same after the client's close_notify: how often the acknowledgement is looked for.
 pub const DRAIN_CLOSED_WAIT: Duration = Duration::from_millis(2);
+/// Where a rate is limited the kernel spreads what is sent at a rate that is higher by one part in so many: headers and
+/// records are more than the octets that count, and the budget alone is to decide.
+pub const PACING_HEADROOM: u64 = 4;
+/// Lowest rate that an option or a users file may set, in octets a second: pieces of 50 octets.
+pub const RATE_OCTETS_PER_SECOND_MIN: u64 = 1000;
 /// Octets of a listing formatted at a time.
 pub const LISTING_CHUNK_OCTETS: usize = 64 * 1024;
 /// Threads of the pool for blocking work (password hashes, directory reading), whole process.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::bounds::Bounds;
 use super::password::{HashError, StoredHash, StoredPassword};
 use super::permissions::Permissions;
 use super::users::{UsersError, UsersFile};
@@ -18,6 +19,8 @@ pub struct Account {
     pub home: PathBuf,
     /// What it may do there.
     pub permissions: Permissions,
+    /// How much of it.
+    pub bounds: Bounds,
 }
 
 /// An account and how its password is checked.
@@ -58,6 +61,7 @@ impl Accounts {
                 name: name.to_owned(),
                 home: user.home().unwrap_or(default_home).to_path_buf(),
                 permissions: user.permissions(),
+                bounds: user.bounds(),
             };
             let entry = Entry {
                 account: Arc::new(account),
@@ -80,6 +84,7 @@ impl Accounts {
             name: name.to_owned(),
             home: home.to_path_buf(),
             permissions: Permissions::ALL,
+            bounds: Bounds::default(),
         };
         let entry = Entry {
             account: Arc::new(account),
@@ -98,6 +103,7 @@ impl Accounts {
             name: "anonymous".to_owned(),
             home: home.to_path_buf(),
             permissions: Permissions::READ_ONLY,
+            bounds: Bounds::default(),
         }));
         self
     }

@@ -1,6 +1,7 @@
 //! The command line: raw options first ([`ServeOptions`]), checked values second ([`Checked`]).
 
 mod accounts;
+mod bandwidth;
 mod doctor;
 mod failure;
 mod metrics;
@@ -26,6 +27,7 @@ use crate::logging::LogSettings;
 use crate::sys::{host, identity};
 
 pub use accounts::{AccountSource, OneTimeAccount};
+pub use bandwidth::RateOptions;
 pub use doctor::{describe_download, describe_upload, doctor};
 pub use failure::{Exit, Failure, cause, explain_bind_error};
 pub use metrics::MetricsOptions;
@@ -95,6 +97,8 @@ pub struct Checked {
     pub timers: Timers,
     /// Bounds on connections.
     pub bounds: Bounds,
+    /// How fast transfers may go.
+    pub rates: crate::bandwidth::Limits,
     /// Logs.
     pub log: LogSettings,
     /// Where metrics are served.
@@ -212,6 +216,7 @@ impl Checked {
                 connections_per_address_max: NonZeroU32::new(bounds.connections_per_address_max),
                 sessions_per_user_max: NonZeroU32::new(bounds.sessions_per_user_max),
             },
+            rates: options.rates.limits(),
             log,
             metrics: options.metrics.metrics,
             histogram_log: histogram_log.map(absolute).transpose()?,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::bandwidth::RateOptions;
 use super::metrics::MetricsOptions;
 use super::routes::RouteOptions;
 use super::user::UserCommand;
@@ -175,6 +176,9 @@ pub struct ServeOptions {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub bounds: BoundOptions,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub rates: RateOptions,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub logs: LogOptions,

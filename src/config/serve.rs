@@ -12,6 +12,7 @@ use super::{
 };
 use crate::admission::{Admission, Limits};
 use crate::auth::Authenticator;
+use crate::bandwidth::Bandwidth;
 use crate::data::KernelTlsPolicy;
 use crate::proto::session::{self, Requirement};
 use crate::server::{self, Listeners, Outlets};
@@ -209,6 +210,7 @@ fn settings(
             active_source_standard: checked.active_source_port == ActiveSourcePort::Standard,
             kernel_tls: Arc::new(kernel_tls),
         }),
+        bandwidth: Bandwidth::new(checked.rates, rt::now()),
         files: vfs::Settings::default(),
         handshake_time_max: timers.handshake,
         close_time_max: timers.close,

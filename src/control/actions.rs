@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use super::{Connection, Core, Letter};
 use crate::admission::UserPermit;
 use crate::auth::{Account, Check, CheckFailed, Permissions};
+use crate::bandwidth::{self, Direction, UserRates};
 use crate::metrics::Counted;
 use crate::proto::{
     Action, Event, FileError, FileReply, FileRequest, LoginVerdict, Secret, Transfer, TransferEnd,
@@ -23,6 +24,7 @@ use crate::{data, limits, vfs};
 pub(super) struct Login {
     pub(super) account: Arc<Account>,
     pub(super) root: Rc<vfs::Root>,
+    bandwidth: Rc<bandwidth::Session>,
     /// Counts among those that are logged in.
     _counted: Counted,
     /// Counts as a session of the user until it is dropped.
@@ -238,10 +240,10 @@ impl Connection {
             self.session.handle_event(end, rt::now());
             return;
         };
-        let role = if transfer.kind.is_upload() {
-            Role::Upload
+        let (role, direction) = if transfer.kind.is_upload() {
+            (Role::Upload, Direction::Upload)
         } else {
-            Role::Download
+            (Role::Download, Direction::Download)
         };
         let security = match (transfer.protected, self.security(role)) {
             // SECURITY: PROT P without a TLS session to belong to is refused, never sent in clear.
@@ -262,6 +264,10 @@ impl Connection {
             local: self.local,
             peer: self.peer,
             settings: Arc::clone(&self.core.settings.data),
+            budget: self
+                .login
+                .as_ref()
+                .and_then(|login| login.bandwidth.transfer(direction)),
             handle: Rc::clone(&handle),
             asked: self.marks.transfer.take().unwrap_or_else(rt::now),
             metrics: Rc::clone(&self.core.metrics),
@@ -284,9 +290,15 @@ impl Core {
             .enter_user(&account.name)
             .ok_or(LoginVerdict::Unavailable)?;
         let root = self.root_of(&account).ok_or(LoginVerdict::Unavailable)?;
+        let rates = UserRates {
+            download: account.bounds.rate_download,
+            upload: account.bounds.rate_upload,
+        };
+        let bandwidth = self.settings.bandwidth.session(&account.name, rates);
         Ok(Login {
             account,
             root,
+            bandwidth,
             _counted: self.metrics.session(),
             _permit: permit,
         })

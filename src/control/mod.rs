@@ -23,6 +23,7 @@ use tracing::{debug, info};
 
 use crate::admission::Admission;
 use crate::auth::{Authenticator, Permissions};
+use crate::bandwidth::Bandwidth;
 use crate::metrics::Recorder;
 use crate::proto::session::{self, ChannelKind, Session};
 use crate::proto::{Event, FileError, LoginVerdict, Transfer, TransferReady};
@@ -40,6 +41,8 @@ pub struct Settings {
     pub session: Arc<session::Settings>,
     /// What data connections may and must do.
     pub data: Arc<data::Settings>,
+    /// How fast transfers may go.
+    pub bandwidth: Arc<Bandwidth>,
     /// What files look like.
     pub files: Rc<vfs::Settings>,
     /// Wait for a TLS handshake on the control connection.

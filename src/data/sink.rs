@@ -127,11 +127,17 @@ impl Sink {
         mut span: Span,
         link: &Link,
     ) -> Result<(Vec<u8>, usize), TransferEnd> {
+        let room = (span.end - span.start) as u64;
+        let permitted = link.permitted(room).await?;
+        span.end = span.start
+            + usize::try_from(permitted)
+                .unwrap_or(usize::MAX)
+                .min(span.end - span.start);
         // A client that is ahead of us has more there already.
         if self.behind {
             let room = span.buffer.get_mut(span.start..span.end);
             match socket.receive_now(room.unwrap_or_default()) {
-                Ok(count) => return Ok((span.buffer, self.note(count))),
+                Ok(count) => return Ok((span.buffer, self.note(count, link))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(lost(error)),
             }
@@ -140,7 +146,7 @@ impl Sink {
             let (result, (_, back)) = self.beside(socket, socket.receive(span), link).await?;
             span = back;
             match result {
-                Ok(count) => return Ok((span.buffer, self.note(count as usize))),
+                Ok(count) => return Ok((span.buffer, self.note(count as usize, link))),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(lost(error)),
             }
@@ -148,7 +154,8 @@ impl Sink {
     }
 
     /// Notes how much came at once. Every so often it is better to wait for the ring: others have their turn.
-    fn note(&mut self, count: usize) -> usize {
+    fn note(&mut self, count: usize, link: &Link) -> usize {
+        link.moved(count as u64);
         self.since_turn += count;
         self.behind = count >= limits::TRANSFER_CHUNK_OCTETS / 2
             && self.since_turn < limits::TURN_OCTETS as usize;
