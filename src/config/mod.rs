@@ -1,5 +1,6 @@
 //! The command line: raw options first ([`ServeOptions`]), checked values second ([`Checked`]).
 
+mod access;
 mod accounts;
 mod bandwidth;
 mod doctor;
@@ -26,6 +27,7 @@ use crate::limits;
 use crate::logging::LogSettings;
 use crate::sys::{host, identity};
 
+pub use access::{Access, AccessOptions};
 pub use accounts::{AccountSource, OneTimeAccount};
 pub use bandwidth::RateOptions;
 pub use doctor::{describe_download, describe_upload, doctor};
@@ -97,6 +99,8 @@ pub struct Checked {
     pub timers: Timers,
     /// Bounds on connections.
     pub bounds: Bounds,
+    /// Who may connect.
+    pub access: Access,
     /// How fast transfers may go.
     pub rates: crate::bandwidth::Limits,
     /// Logs.
@@ -216,6 +220,7 @@ impl Checked {
                 connections_per_address_max: NonZeroU32::new(bounds.connections_per_address_max),
                 sessions_per_user_max: NonZeroU32::new(bounds.sessions_per_user_max),
             },
+            access: options.access.access(),
             rates: options.rates.limits(),
             log,
             metrics: options.metrics.metrics,

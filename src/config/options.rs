@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::access::AccessOptions;
 use super::bandwidth::RateOptions;
 use super::metrics::MetricsOptions;
 use super::routes::RouteOptions;
@@ -179,6 +180,9 @@ pub struct ServeOptions {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub rates: RateOptions,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub access: AccessOptions,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub logs: LogOptions,

@@ -134,6 +134,9 @@ impl Connection {
     fn check_login(&mut self, user: &[u8], password: &Secret) {
         let now = rt::now();
         self.marks.password = self.session.running_since().or(Some(now));
+        if self.is_banned(now) {
+            return self.logged_in(Err(LoginVerdict::Banned), now);
+        }
         let check = self.core.authenticator.check(user, password, now);
         let core = Rc::clone(&self.core);
         let unavailable = Letter::LoggedIn(Err(LoginVerdict::Unavailable));
@@ -174,6 +177,7 @@ impl Connection {
                 verdict
             }
         };
+        let verdict = self.weigh(verdict, peer, now);
         self.password_judged(verdict, now);
         self.session.handle_event(Event::LoginChecked(verdict), now);
     }
@@ -285,10 +289,11 @@ impl Connection {
 impl Core {
     /// Lets a user in whose password was right.
     async fn admit(self: Rc<Self>, account: Arc<Account>) -> Result<Login, LoginVerdict> {
+        let own_max = account.bounds.sessions_max.map(|max| max as usize);
         let permit = self
             .admission
-            .enter_user(&account.name)
-            .ok_or(LoginVerdict::Unavailable)?;
+            .enter_user(&account.name, own_max)
+            .ok_or(LoginVerdict::TooManySessions)?;
         let root = self.root_of(&account).ok_or(LoginVerdict::Unavailable)?;
         let rates = UserRates {
             download: account.bounds.rate_download,

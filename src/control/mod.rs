@@ -7,6 +7,7 @@
 
 mod actions;
 mod channel;
+mod failures;
 mod marks;
 
 use std::cell::{Cell, RefCell};

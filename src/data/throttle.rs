@@ -61,7 +61,7 @@ impl Link {
         let Some(rate) = self.budget.as_ref().and_then(Budget::rate) else {
             return;
         };
-        let rate = rate.saturating_add(rate / limits::PACING_HEADROOM);
+        let rate = rate.saturating_mul(limits::PACING_RATIO);
         if let Err(error) = socket.pace(rate) {
             tracing::debug!(%error, "the kernel does not pace this connection");
         }

@@ -1,6 +1,8 @@
 //! What is recorded: names, units, labels. Everything else follows this table.
 
-use super::labels::{Admitted, Channel, Class, End, Handshake, Kind, Listener, Mode, Verdict};
+use super::labels::{
+    Admitted, Banned, Channel, Class, End, Handshake, Kind, Listener, Mode, Refusal, Verdict,
+};
 
 /// Labels that are named by the modules that they belong to.
 #[derive(Debug, Clone)]
@@ -68,11 +70,15 @@ pub enum Count {
     Octets,
     /// Transfers that the kernel did not protect.
     Fallbacks,
+    /// Connections and logins that a limit turned away.
+    Refusals,
+    /// Bans.
+    Bans,
 }
 
 impl Count {
     /// All of them, in the order of their numbers.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Connections,
         Self::HandshakesFailed,
         Self::Logins,
@@ -81,6 +87,8 @@ impl Count {
         Self::Transfers,
         Self::Octets,
         Self::Fallbacks,
+        Self::Refusals,
+        Self::Bans,
     ];
 }
 
@@ -277,6 +285,13 @@ fn count(count: Count, routes: &[&'static str], names: &Names) -> Family {
             "Protected transfers that the kernel did not protect, by reason.",
         )
         .by("reason", &names.fallbacks),
+        Count::Refusals => Family::new(
+            "refusals",
+            "Connections and logins that a limit turned away, by reason.",
+        )
+        .by("reason", Refusal::NAMES),
+        Count::Bans => Family::new("bans", "Bans for failed logins, by what was banned.")
+            .by("of", Banned::NAMES),
     }
 }
 

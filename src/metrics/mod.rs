@@ -28,7 +28,9 @@ mod totals;
 pub use books::{Books, Gauges, Series};
 pub use catalogue::{Catalogue, Count, Measure, Names};
 pub use interval_log::IntervalLog;
-pub use labels::{Admitted, Channel, Class, End, Handshake, Kind, Listener, Mode, Verdict};
+pub use labels::{
+    Admitted, Banned, Channel, Class, End, Handshake, Kind, Listener, Mode, Refusal, Verdict,
+};
 pub use prometheus::{CONTENT_TYPE, Process, encode};
 pub use recorder::{Counted, Ended, Recorder};
 pub use table::log;

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::books::{Books, Gauges};
 use super::catalogue::{Catalogue, Count, Measure};
-use super::labels::{Admitted, Channel, Class, End, Handshake, Kind, Listener, Mode, Verdict};
+use super::labels::{
+    Admitted, Banned, Channel, Class, End, Handshake, Kind, Listener, Mode, Refusal, Verdict,
+};
 use crate::limits;
 
 /// The books of one core, which alone writes into them: no locks, no atomics.
@@ -85,6 +87,16 @@ impl Recorder {
     pub fn connection(&self, listener: Listener, admitted: Admitted) {
         let index = listener as usize * Admitted::NAMES.len() + admitted as usize;
         self.count(Count::Connections, index);
+    }
+
+    /// A limit turned a connection or a login away.
+    pub fn refused(&self, reason: Refusal) {
+        self.count(Count::Refusals, reason as usize);
+    }
+
+    /// Somebody was banned.
+    pub fn banned(&self, what: Banned) {
+        self.count(Count::Bans, what as usize);
     }
 
     /// The greeting has left so long after accept.

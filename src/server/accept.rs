@@ -8,17 +8,30 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
+use crate::admission::Refused;
 use crate::control::{self, Core};
 use crate::limits;
+use crate::metrics::Refusal;
 use crate::proto::session::ChannelKind;
 use crate::rt::{self, Socket};
 use crate::sys::socket;
 
 /// Pause after the system ran out of descriptors or memory: time for sessions to end.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-/// A client over the limit is told so on an explicit port (RFC 959 §5.4: 421 may answer the
+/// A client that is not let in is told so on an explicit port (RFC 959 §5.4: 421 may answer the
 /// connection itself); an implicit port says nothing before TLS.
-const REFUSAL: &[u8] = b"421 Too many connections, try again later.\r\n";
+fn refusal(refused: Refused) -> (&'static [u8], Refusal) {
+    let (full, failed): (&[u8], &[u8]) = (
+        b"421 Too many connections, try again later.\r\n",
+        b"421 Too many failed logins, try again later.\r\n",
+    );
+    match refused {
+        Refused::Denied => (b"421 Not served from this address.\r\n", Refusal::Denied),
+        Refused::Banned => (failed, Refusal::Banned),
+        Refused::ServerFull => (full, Refusal::Connections),
+        Refused::AddressFull => (full, Refusal::Address),
+    }
+}
 
 /// Accepts until the listener is shut down.
 pub(super) async fn run(core: Rc<Core>, listener: Socket, kind: ChannelKind) {
@@ -39,7 +52,7 @@ pub(super) async fn run(core: Rc<Core>, listener: Socket, kind: ChannelKind) {
                     // does not wait for ever, and the loop pauses instead of spinning.
                     warn!(%error, "connections refused: raise the limit of open files (LimitNOFILE=)");
                     if reserve.shed(&listener) {
-                        core.turned_away(kind);
+                        core.turned_away(kind, Refusal::Descriptors);
                     }
                     rt::sleep(EXHAUSTED_PAUSE).await;
                     break;
@@ -50,13 +63,17 @@ pub(super) async fn run(core: Rc<Core>, listener: Socket, kind: ChannelKind) {
 }
 
 fn admit(core: &Rc<Core>, socket: Socket, peer: SocketAddr, kind: ChannelKind, now: Instant) {
-    let Some(permit) = core.admission.enter(peer.ip()) else {
-        debug!(%peer, "connection over the limit");
-        core.turned_away(kind);
-        if kind == ChannelKind::Explicit {
-            let _ = socket.send_now(REFUSAL);
+    let permit = match core.admission.enter(peer.ip(), now) {
+        Ok(permit) => permit,
+        Err(refused) => {
+            debug!(%peer, ?refused, "connection refused");
+            let (reply, reason) = refusal(refused);
+            core.turned_away(kind, reason);
+            if kind == ChannelKind::Explicit {
+                let _ = socket.send_now(reply);
+            }
+            return;
         }
-        return;
     };
     let core = Rc::clone(core);
     rt::spawn(async move {
