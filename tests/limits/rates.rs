@@ -222,3 +222,28 @@ fn uploads_wait_without_stalling() {
     let written: PathBuf = accounts.home.join("g");
     assert_same(&std::fs::read(written).unwrap(), &octets);
 }
+
+#[test]
+fn kernel_tls_keeps_to_the_rate_both_ways() {
+    // Set in the lab, where the kernel has it.
+    if std::env::var_os("RINGFTPD_TEST_KTLS").is_none() {
+        return;
+    }
+    let accounts = accounts("kernel-tls");
+    let octets = pattern(OCTETS);
+    for route in ["read", "sendfile", "splice"] {
+        let options = [DOWN, "2M", UP, "2M", "--ktls", "on", "--route", route];
+        let server = server(&accounts, &options);
+        let mut client = login(&server);
+        timed(&format!("download, {route}"), || {
+            assert_same(&client.download("RETR f"), &octets);
+        });
+        timed(&format!("upload, {route}"), || {
+            assert_eq!(client.upload("STOR g", &octets).code, 226);
+        });
+        assert_same(&std::fs::read(accounts.home.join("g")).unwrap(), &octets);
+        for way in [&format!("ktls-{route}"), "ktls-receive"] {
+            assert!(server.wait_for_log(way), "not by {way}");
+        }
+    }
+}
