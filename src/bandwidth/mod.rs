@@ -2,7 +2,7 @@
 //!
 //! A transfer asks for a piece of a few milliseconds' octets at a time, of every rate that holds for it, and waits
 //! for its turn. The rates of users and of the server are shared by all cores without a lock; the table of users
-//! is locked once when a session begins and once when it ends, and only where users have a rate.
+//! is locked once when a session begins and, where its user has a rate, once when it ends.
 
 mod bucket;
 
@@ -128,7 +128,7 @@ impl Bandwidth {
     }
 
     /// Changes the rates. A transfer that runs goes on at the new ones if it had any that were not 0; all others begin
-    /// with them. A user who came in while users had no rate gets one with the next login.
+    /// with them. The kernel goes on sending a running download at twice its old rate at most. A user who came in while users had no rate gets one with the next login.
     pub fn set_limits(&self, limits: Limits) {
         let Limits {
             per_session,
