@@ -19,10 +19,10 @@ pub struct AccessOptions {
     #[arg(long, value_name = "CIDR", help_heading = ACCESS)]
     pub deny: Vec<Network>,
     /// Failed logins from one address (IPv6: a /64) within --login-failure-window for which it is banned; 0 for never.
-    #[arg(long, value_name = "N", default_value_t = 100, help_heading = ACCESS)]
+    #[arg(long, value_name = "N", default_value_t = 300, help_heading = ACCESS)]
     pub login_failures_max: u32,
     /// The same from one network (IPv4 /24, IPv6 /48).
-    #[arg(long, value_name = "N", default_value_t = 1000, help_heading = ACCESS)]
+    #[arg(long, value_name = "N", default_value_t = 3000, help_heading = ACCESS)]
     pub login_failures_per_network_max: u32,
     /// Failed logins count together for so long.
     #[arg(long, value_name = "TIME", value_parser = parse_time_above_zero, default_value = "10m", help_heading = ACCESS)]
