@@ -9,6 +9,7 @@
 //!       data          life of one transfer: connect, handshake, copy, close
 //!       vfs           files below a confined root
 //!       auth          accounts, password checks
+//!       bandwidth     how fast transfers may go
 //!     tls             rustls settings, session store, the record engine
 //! doctor              facts about the machine, judged against the files of tuning/
 //! load                the load generator: FTP clients, on rt and proto
@@ -28,6 +29,7 @@
 
 pub mod admission;
 pub mod auth;
+pub mod bandwidth;
 pub mod config;
 pub mod control;
 pub mod data;
@@ -36,6 +38,7 @@ pub mod limits;
 pub mod load;
 pub mod logging;
 pub mod metrics;
+pub mod octets;
 pub mod proto;
 pub mod rt;
 pub mod server;

@@ -90,6 +90,18 @@ pub const TRANSFER_BUFFERS_KEPT_MAX: usize = 32;
 pub const DRAIN_ACKNOWLEDGED_WAIT: Duration = Duration::from_millis(200);
 /// The same after the client's close_notify: how often the acknowledgement is looked for.
 pub const DRAIN_CLOSED_WAIT: Duration = Duration::from_millis(2);
+/// Where a rate is limited the kernel spreads what is sent at so many times the rate: headers and records are more than the octets
+/// that count, a late task has to catch up, and the budget alone is to decide.
+pub const PACING_RATIO: u64 = 2;
+/// Failed logins of an address that are answered after the usual delay; each further one doubles it.
+pub const LOGIN_FAILURES_UNDELAYED: u32 = 3;
+/// How many times the usual delay it becomes at most.
+pub const LOGIN_DELAY_RATIO_MAX: u32 = 16;
+/// Places for addresses, networks and users with failed logins, 64 octets each; a power of two. When they are used up,
+/// the oldest among eight makes room.
+pub const LOGIN_FAILURES_REMEMBERED_MAX: usize = 65_536;
+/// Lowest rate that an option or a users file may set, in octets a second: pieces of 50 octets.
+pub const RATE_OCTETS_PER_SECOND_MIN: u64 = 1000;
 /// Octets of a listing formatted at a time.
 pub const LISTING_CHUNK_OCTETS: usize = 64 * 1024;
 /// Threads of the pool for blocking work (password hashes, directory reading), whole process.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::bounds::Bounds;
 use super::password::{HashError, StoredHash, StoredPassword};
 use super::permissions::Permissions;
 use super::users::{UsersError, UsersFile};
@@ -20,6 +21,8 @@ pub struct Account {
     pub permissions: Permissions,
     /// Whether it is the one that any password opens.
     pub anonymous: bool,
+    /// How much of it.
+    pub bounds: Bounds,
 }
 
 /// An account and how its password is checked.
@@ -61,6 +64,7 @@ impl Accounts {
                 home: user.home().unwrap_or(default_home).to_path_buf(),
                 permissions: user.permissions(),
                 anonymous: false,
+                bounds: user.bounds(),
             };
             let entry = Entry {
                 account: Arc::new(account),
@@ -84,6 +88,7 @@ impl Accounts {
             home: home.to_path_buf(),
             permissions: Permissions::ALL,
             anonymous: false,
+            bounds: Bounds::default(),
         };
         let entry = Entry {
             account: Arc::new(account),
@@ -103,6 +108,7 @@ impl Accounts {
             home: home.to_path_buf(),
             permissions: Permissions::READ_ONLY,
             anonymous: true,
+            bounds: Bounds::default(),
         }));
         self
     }

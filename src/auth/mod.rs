@@ -6,6 +6,7 @@
 //! passwords (RFC 2577 §7).
 
 mod accounts;
+mod bounds;
 mod password;
 mod permissions;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use zeroize::Zeroizing;
 use crate::limits;
 
 pub use accounts::{Account, Accounts};
+pub use bounds::Bounds;
 pub use password::{HashError, hash_password, random_password};
 pub use permissions::{Permissions, PermissionsError};
 pub use users::{User, UsersError, UsersFile, check_user_name};

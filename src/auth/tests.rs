@@ -317,3 +317,34 @@ fn names_are_short_and_printable() {
         assert_eq!(check_user_name(name), Err(UsersError::BadName), "{name:?}");
     }
 }
+
+#[test]
+fn bounds_of_a_user_have_units_and_are_kept() {
+    let hash = hash_password(b"secret").unwrap();
+    let text = |lines: &str| format!("[users.ann]\npassword = \"{hash}\"\n{lines}");
+    let file = UsersFile::parse(&text(
+        "rate_download = \"10M\"\nrate_upload = 65536\nsessions_max = 3\n",
+    ))
+    .unwrap();
+    let bounds = Bounds {
+        rate_download: Some(10_000_000),
+        rate_upload: Some(65_536),
+        sessions_max: Some(3),
+    };
+    let of = |file: &UsersFile| file.iter().next().unwrap().1.bounds();
+    assert_eq!(of(&file), bounds);
+    let again = UsersFile::parse(&file.to_text()).unwrap();
+    assert_eq!(of(&again), bounds);
+    let accounts = Accounts::from_users(&file, Path::new("/srv")).unwrap();
+    assert_eq!(accounts.iter().next().unwrap().bounds, bounds);
+    for bad in [
+        "rate_download = \"999\"",
+        "rate_upload = -1",
+        "rate_upload = \"10MB\"",
+        "rate_upload = 1.5",
+        "sessions_max = -1",
+    ] {
+        let error = UsersFile::parse(&text(bad)).err().unwrap().to_string();
+        assert!(error.starts_with("line 3: "), "{bad}: {error}");
+    }
+}

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::bounds::{Bounds, Octets};
 use super::password::StoredHash;
 use super::permissions::Permissions;
 use crate::limits;
@@ -49,6 +50,7 @@ pub struct User {
     password: StoredHash,
     home: Option<PathBuf>,
     permissions: Permissions,
+    bounds: Bounds,
 }
 
 impl User {
@@ -67,7 +69,14 @@ impl User {
             password,
             home,
             permissions,
+            bounds: Bounds::default(),
         })
+    }
+
+    /// The same with these bounds.
+    #[must_use]
+    pub fn with_bounds(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
     }
 
     pub(super) fn password(&self) -> &StoredHash {
@@ -84,6 +93,12 @@ impl User {
     #[must_use]
     pub fn permissions(&self) -> Permissions {
         self.permissions
+    }
+
+    /// How much the user may do.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
     }
 }
 
@@ -107,6 +122,9 @@ struct RawUser {
     password: Spanned<toml::Value>,
     home: Option<Spanned<PathBuf>>,
     permissions: Option<Spanned<Vec<String>>>,
+    rate_download: Option<Spanned<Octets>>,
+    rate_upload: Option<Spanned<Octets>>,
+    sessions_max: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -121,6 +139,12 @@ struct WrittenUser<'a> {
     home: Option<&'a Path>,
     #[serde(skip_serializing_if = "Option::is_none")]
     permissions: Option<Vec<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_download: Option<Octets>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_upload: Option<Octets>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions_max: Option<u32>,
 }
 
 const HEADER: &str =
@@ -159,6 +183,9 @@ impl UsersFile {
                 home: user.home.as_deref(),
                 permissions: (permissions != Permissions::ALL)
                     .then(|| permissions.names().collect()),
+                rate_download: user.bounds.rate_download.map(Octets),
+                rate_upload: user.bounds.rate_upload.map(Octets),
+                sessions_max: user.bounds.sessions_max,
             };
             (name.as_str(), written)
         });
@@ -243,11 +270,30 @@ impl RawUser {
             Some(words) => Permissions::from_words(words.get_ref().iter().map(String::as_str))
                 .map_err(|error| syntax(text, words.span().start, error.to_string()))?,
         };
+        let rate = |rate: Option<Spanned<Octets>>| {
+            let Some(rate) = rate else {
+                return Ok(None);
+            };
+            let Octets(octets) = *rate.get_ref();
+            if (1..limits::RATE_OCTETS_PER_SECOND_MIN).contains(&octets) {
+                let message = format!(
+                    "the lowest rate is {} octets a second; 0 means no limit",
+                    limits::RATE_OCTETS_PER_SECOND_MIN
+                );
+                return Err(syntax(text, rate.span().start, message));
+            }
+            Ok(Some(octets))
+        };
         Ok(User {
             phc: hash.to_owned(),
             password,
             home: self.home.map(Spanned::into_inner),
             permissions,
+            bounds: Bounds {
+                rate_download: rate(self.rate_download)?,
+                rate_upload: rate(self.rate_upload)?,
+                sessions_max: self.sessions_max,
+            },
         })
     }
 }

@@ -1,6 +1,8 @@
 //! The command line: raw options first ([`ServeOptions`]), checked values second ([`Checked`]).
 
+mod access;
 mod accounts;
+mod bandwidth;
 mod doctor;
 mod failure;
 mod logs;
@@ -30,7 +32,9 @@ use crate::logging::{LogSettings, TransferLogFormat};
 use crate::server::PassivePlan;
 use crate::sys::{host, identity};
 
+pub use access::{Access, AccessOptions};
 pub use accounts::{AccountSource, OneTimeAccount};
+pub use bandwidth::RateOptions;
 pub use doctor::{DoctorOptions, describe_download, describe_upload, doctor};
 pub use failure::{Exit, Failure, cause, explain_bind_error};
 pub use metrics::MetricsOptions;
@@ -108,6 +112,10 @@ pub struct Checked {
     pub timers: Timers,
     /// Bounds on connections.
     pub bounds: Bounds,
+    /// Who may connect.
+    pub access: Access,
+    /// How fast transfers may go.
+    pub rates: crate::bandwidth::Limits,
     /// Logs.
     pub log: LogSettings,
     /// The transfer log and its form.
@@ -232,6 +240,8 @@ impl Checked {
                 connections_per_address_max: NonZeroU32::new(bounds.connections_per_address_max),
                 sessions_per_user_max: NonZeroU32::new(bounds.sessions_per_user_max),
             },
+            access: options.access.access(),
+            rates: options.rates.limits(),
             log,
             transfer_log,
             metrics: options.metrics.metrics,

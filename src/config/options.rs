@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::access::AccessOptions;
+use super::bandwidth::RateOptions;
 use super::doctor::DoctorOptions;
 use super::metrics::MetricsOptions;
 use super::network::NetworkOptions;
@@ -188,6 +190,12 @@ pub struct ServeOptions {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub bounds: BoundOptions,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub rates: RateOptions,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub access: AccessOptions,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub logs: LogOptions,

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use super::restart::Origin;
 use super::{
-    AccountSource, ActiveSourcePort, Checked, CurlTrust, Exit, Failure, Privileges, Protect,
-    kernel_tls, log_kernel_tls, print_listeners, print_metrics, print_welcome,
+    Access, AccountSource, ActiveSourcePort, Checked, CurlTrust, Exit, Failure, Privileges,
+    Protect, kernel_tls, log_kernel_tls, print_listeners, print_metrics, print_welcome,
 };
 use crate::admission::{Admission, Limits};
 use crate::auth::Authenticator;
+use crate::bandwidth::Bandwidth;
 use crate::data::KernelTlsPolicy;
 use crate::logging;
 use crate::proto::session::{self, Requirement};
@@ -180,14 +181,16 @@ fn settings(
     let by_descriptors = usize::try_from(descriptors)
         .unwrap_or(usize::MAX)
         .saturating_sub(limits::DESCRIPTORS_KEPT);
-    let admission = Admission::new(Limits {
+    let limits = Limits {
         connections_max: checked
             .bounds
             .connections_max
             .map_or(by_descriptors, |limit| limit.get() as usize),
         connections_per_address_max: number(checked.bounds.connections_per_address_max),
         sessions_per_user_max: number(checked.bounds.sessions_per_user_max),
-    });
+    };
+    let Access { list, bans } = checked.access.clone();
+    let admission = Admission::new(limits, list, bans, rt::now());
     server::Settings {
         cores: checked.cores.clone(),
         busy_poll: checked.busy_poll,
@@ -217,6 +220,7 @@ fn settings(
             kernel_tls: Arc::new(kernel_tls),
             proxies: checked.proxies.clone(),
         }),
+        bandwidth: Bandwidth::new(checked.rates, rt::now()),
         files: vfs::Settings {
             directory_cache: vfs::DirectoryCache::new(checked.listing_cache_octets),
             ..vfs::Settings::default()

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use super::bandwidth::parse_rate;
 use super::failure::{Exit, Failure};
 use super::{prompt, users_store};
-use crate::auth::{self, Permissions, User, UsersError, UsersFile};
+use crate::auth::{self, Bounds, Permissions, User, UsersError, UsersFile};
 
 /// The subcommands of `ringftpd user`.
 #[derive(Debug, Subcommand)]
@@ -23,6 +24,9 @@ pub enum UserCommand {
         /// Comma-separated: read, write, append, delete, rename, list, make-directory, change; or all.
         #[arg(long, value_name = "LIST", default_value = "all")]
         permissions: Permissions,
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        bounds: UserBounds,
         #[command(flatten)]
         #[allow(missing_docs)]
         source: PasswordSource,
@@ -60,6 +64,30 @@ pub struct Target {
     pub name: String,
 }
 
+/// How much an account may do, in place of what holds for all.
+#[derive(Debug, Args)]
+pub struct UserBounds {
+    /// Downloads of all its sessions together, octets a second (500k, 10M, 10Mi; 0 for no limit) [default: --download-rate-per-user of `ringftpd serve`].
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub rate_download: Option<u64>,
+    /// Uploads, likewise [default: --upload-rate-per-user].
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub rate_upload: Option<u64>,
+    /// Sessions at a time; 0 for no limit [default: --sessions-per-user-max].
+    #[arg(long, value_name = "N")]
+    pub sessions_max: Option<u32>,
+}
+
+impl From<UserBounds> for Bounds {
+    fn from(bounds: UserBounds) -> Self {
+        Self {
+            rate_download: bounds.rate_download,
+            rate_upload: bounds.rate_upload,
+            sessions_max: bounds.sessions_max,
+        }
+    }
+}
+
 /// Where the password comes from.
 #[derive(Debug, Args)]
 pub struct PasswordSource {
@@ -78,8 +106,9 @@ pub fn run_user_command(command: UserCommand) -> Result<(), Failure> {
             target,
             home,
             permissions,
+            bounds,
             source,
-        } => add(&target, home, permissions, &source),
+        } => add(&target, home, permissions, bounds.into(), &source),
         UserCommand::Passwd { target, source } => change_password(&target, &source),
         UserCommand::Remove { target } => {
             users_store::update(&target.users, false, |users| users.remove(&target.name))
@@ -96,6 +125,7 @@ fn add(
     target: &Target,
     home: Option<PathBuf>,
     permissions: Permissions,
+    bounds: Bounds,
     source: &PasswordSource,
 ) -> Result<(), Failure> {
     let config = |error: UsersError| Failure::file(Exit::Config, &target.users, error);
@@ -109,6 +139,7 @@ fn add(
         return Err(config(UsersError::Exists(target.name.clone())));
     }
     let user = User::new(hashed_password(source)?, home, permissions).map_err(config)?;
+    let user = user.with_bounds(bounds);
     users_store::update(&target.users, true, |users| users.add(&target.name, user))
 }
 

@@ -10,6 +10,7 @@ use tracing::{debug, trace, warn};
 use super::{Connection, Core, Letter};
 use crate::admission::UserPermit;
 use crate::auth::{Account, Check, CheckFailed, Permissions};
+use crate::bandwidth::{self, Direction, UserRates};
 use crate::logging::in_this_session;
 use crate::metrics::Counted;
 use crate::proto::{
@@ -24,6 +25,7 @@ use crate::{data, limits, vfs};
 pub(super) struct Login {
     pub(super) account: Arc<Account>,
     pub(super) root: Rc<vfs::Root>,
+    bandwidth: Rc<bandwidth::Session>,
     /// Counts among those that are logged in.
     _counted: Counted,
     /// Counts as a session of the user until it is dropped.
@@ -120,6 +122,9 @@ impl Connection {
     fn check_login(&mut self, user: &[u8], password: &Secret) {
         let now = rt::now();
         self.marks.password = self.session.running_since().or(Some(now));
+        if self.is_banned(now) {
+            return self.logged_in(Err(LoginVerdict::Banned), now);
+        }
         let check = self.core.authenticator.check(user, password, now);
         let core = Rc::clone(&self.core);
         let unavailable = Letter::LoggedIn(Err(LoginVerdict::Unavailable));
@@ -158,6 +163,7 @@ impl Connection {
                 verdict
             }
         };
+        let verdict = self.weigh(verdict, peer, now);
         self.password_judged(verdict, now);
         self.session.handle_event(Event::LoginChecked(verdict), now);
     }
@@ -229,10 +235,10 @@ impl Connection {
             self.session.handle_event(end, rt::now());
             return;
         };
-        let role = if transfer.kind.is_upload() {
-            Role::Upload
+        let (role, direction) = if transfer.kind.is_upload() {
+            (Role::Upload, Direction::Upload)
         } else {
-            Role::Download
+            (Role::Download, Direction::Download)
         };
         let security = match (transfer.protected, self.security(role)) {
             // SECURITY: PROT P without a TLS session to belong to is refused, never sent in clear.
@@ -253,6 +259,10 @@ impl Connection {
             local: self.local,
             peer: self.peer,
             settings: Arc::clone(&self.core.settings.data),
+            budget: self
+                .login
+                .as_ref()
+                .and_then(|login| login.bandwidth.transfer(direction)),
             handle: Rc::clone(&handle),
             asked: self.marks.transfer.take().unwrap_or_else(rt::now),
             metrics: Rc::clone(&self.core.metrics),
@@ -270,14 +280,21 @@ impl Connection {
 impl Core {
     /// Lets a user in whose password was right.
     async fn admit(self: Rc<Self>, account: Arc<Account>) -> Result<Login, LoginVerdict> {
+        let own_max = account.bounds.sessions_max.map(|max| max as usize);
         let permit = self
             .admission
-            .enter_user(&account.name)
-            .ok_or(LoginVerdict::Unavailable)?;
+            .enter_user(&account.name, own_max)
+            .ok_or(LoginVerdict::TooManySessions)?;
         let root = self.root_of(&account).ok_or(LoginVerdict::Unavailable)?;
+        let rates = UserRates {
+            download: account.bounds.rate_download,
+            upload: account.bounds.rate_upload,
+        };
+        let bandwidth = self.settings.bandwidth.session(&account.name, rates);
         Ok(Login {
             account,
             root,
+            bandwidth,
             _counted: self.metrics.session(),
             _permit: permit,
         })

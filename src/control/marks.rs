@@ -8,7 +8,7 @@ use std::time::Instant;
 use tracing::debug;
 
 use super::Connection;
-use crate::metrics::{Admitted, Channel, Class, Listener, Verdict};
+use crate::metrics::{Admitted, Channel, Class, Listener, Refusal, Verdict};
 use crate::proto::LoginVerdict;
 use crate::proto::command::Verb;
 use crate::proto::session::ChannelKind;
@@ -77,7 +77,9 @@ impl Connection {
         let verdict = match verdict {
             LoginVerdict::Granted => Verdict::Granted,
             LoginVerdict::Refused => Verdict::Refused,
-            LoginVerdict::Unavailable => Verdict::Unavailable,
+            LoginVerdict::Unavailable | LoginVerdict::TooManySessions | LoginVerdict::Banned => {
+                Verdict::Unavailable
+            }
         };
         let time = now.saturating_duration_since(began);
         self.core.metrics.login(verdict, time);
@@ -86,7 +88,8 @@ impl Connection {
 
 impl super::Core {
     /// Counts a connection that was accepted but is not served.
-    pub fn turned_away(&self, kind: ChannelKind) {
+    pub fn turned_away(&self, kind: ChannelKind, reason: Refusal) {
+        self.metrics.refused(reason);
         self.metrics.connection(listener(kind), Admitted::Refused);
     }
 

@@ -7,6 +7,7 @@
 
 mod actions;
 mod channel;
+mod failures;
 mod log;
 mod marks;
 mod passive;
@@ -25,6 +26,7 @@ use tracing::debug;
 
 use crate::admission::Admission;
 use crate::auth::{Authenticator, Permissions};
+use crate::bandwidth::Bandwidth;
 use crate::logging::{self, TransferLog};
 use crate::metrics::Recorder;
 use crate::proto::passive::PassiveAddresses;
@@ -44,6 +46,8 @@ pub struct Settings {
     pub session: Arc<session::Settings>,
     /// What data connections may and must do.
     pub data: Arc<data::Settings>,
+    /// How fast transfers may go.
+    pub bandwidth: Arc<Bandwidth>,
     /// What files look like.
     pub files: Rc<vfs::Settings>,
     /// Wait for a TLS handshake on the control connection.

@@ -52,13 +52,14 @@ pub(super) async fn sendfile(
     warm(file, rest.front(chunk_max)).await?;
     while rest.offset < rest.end {
         link.handle.check()?;
-        let chunk = rest.front(chunk_max);
+        let chunk = rest.front(link.permitted(chunk_max).await?);
+        link.moved(chunk.len());
         if let Some(kernel) = kernel.as_deref_mut() {
             kernel.attend(socket, chunk.len(), link).await?;
         }
         rest.offset = chunk.end;
         let sending = sendfile_chunk(socket, file, chunk, link);
-        let (warmed, sent) = tokio::join!(warm(file, rest.front(chunk_max)), sending);
+        let (warmed, sent) = tokio::join!(warm(file, rest.front(chunk.len())), sending);
         rest.offset = sent?;
         if rest.offset < chunk.end {
             break;
@@ -143,7 +144,8 @@ pub(super) async fn splice(
     let pipe = Pipe::new(limits::SPLICE_PIPE_OCTETS).map_err(|error| super::failed(&error))?;
     while rest.offset < rest.end {
         link.handle.check()?;
-        let chunk = rest.front(limits::SPLICE_PIPE_OCTETS as u64);
+        let permitted = link.permitted(limits::SPLICE_PIPE_OCTETS as u64).await?;
+        let chunk = rest.front(permitted);
         if let Some(kernel) = kernel.as_deref_mut() {
             kernel.attend(socket, chunk.len(), link).await?;
         }
@@ -163,6 +165,7 @@ pub(super) async fn splice(
                 Ok(0) => return Err(TransferEnd::ConnectionLost),
                 Ok(sent) => {
                     left = left.saturating_sub(sent);
+                    link.moved(u64::from(sent));
                     link.handle.add(u64::from(sent));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

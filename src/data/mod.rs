@@ -22,6 +22,7 @@ mod secure;
 mod send;
 mod sink;
 mod take_over;
+mod throttle;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -33,6 +34,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::bandwidth::Budget;
 use crate::limits;
 use crate::metrics::Recorder;
 use crate::proto::TransferEnd;
@@ -138,6 +140,8 @@ pub struct Job {
     pub peer: SocketAddr,
     /// The operator's settings.
     pub settings: Arc<Settings>,
+    /// How much may move when; `None` for no limit.
+    pub budget: Option<Budget>,
     /// Shared with the control connection.
     pub handle: Rc<Handle>,
     /// When the transfer command came.
@@ -158,12 +162,15 @@ pub struct Handle {
     candidate: RefCell<Option<Socket>>,
     /// The transfer command has come.
     wanted: Notify,
+    /// It was aborted, while it waited for nothing on the network.
+    stopped: Notify,
 }
 
 impl Handle {
     /// Ends the transfer at once, whatever it waits for on the network.
     pub fn abort(&self) {
         self.aborted.set(true);
+        self.stopped.notify_one();
         self.shut_down();
     }
 
@@ -282,10 +289,15 @@ async fn transfer(job: Job, outcome: &mut Outcome, watch: &mut Watch) -> Result<
         local,
         peer,
         settings,
+        budget,
         handle,
         ..
     } = job;
-    let link = Link { settings, handle };
+    let link = Link {
+        settings,
+        handle,
+        budget,
+    };
     let (opened, upload_undo) = match opened {
         Opened::Upload(upload) => {
             let undo = upload.undo();
@@ -309,6 +321,9 @@ async fn transfer(job: Job, outcome: &mut Outcome, watch: &mut Watch) -> Result<
             (None, Some(_)) => return Err(TransferEnd::TlsFailed),
             (None, None) => Records::None,
         };
+        if upload_undo.is_none() {
+            link.pace(&socket);
+        }
         move_octets(&socket, records, opened, ascii, &link, outcome).await
     }
     .await;
@@ -460,6 +475,7 @@ impl Records {
 struct Link {
     settings: Arc<Settings>,
     handle: Rc<Handle>,
+    budget: Option<Budget>,
 }
 
 impl Link {

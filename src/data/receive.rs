@@ -327,12 +327,18 @@ async fn receive_record(
     sink: &mut Sink,
     link: &Link,
 ) -> Result<Received, TransferEnd> {
+    let chunk = limits::TRANSFER_CHUNK_OCTETS;
+    let permitted = link.permitted(chunk as u64).await?;
+    let permitted = usize::try_from(permitted).unwrap_or(chunk).min(chunk);
     let began = rt::now();
     let mut pause = None;
     loop {
-        let room = buffer.get_mut(..limits::TRANSFER_CHUNK_OCTETS);
+        let room = buffer.get_mut(..permitted);
         match socket.receive_record_now(room.unwrap_or_default()) {
-            Ok(received) => return Ok(received),
+            Ok(received) => {
+                link.moved(received.count as u64);
+                return Ok(received);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 link.handle.check()?;

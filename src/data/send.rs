@@ -36,10 +36,11 @@ enum Source {
 
 impl Source {
     /// The next chunk. The last one may be empty.
-    async fn next(&mut self) -> Result<Chunk, TransferEnd> {
+    async fn next(&mut self, link: &Link) -> Result<Chunk, TransferEnd> {
         match self {
             Self::File { file, offset, end } => {
-                let (buffer, filled) = read(file, *offset, *end).await?;
+                let to = permitted(*offset, *end, link).await?;
+                let (buffer, filled) = read(file, *offset, to).await?;
                 *offset += filled as u64;
                 let span = Span {
                     buffer,
@@ -58,7 +59,8 @@ impl Source {
                 end,
                 converter,
             } => {
-                let (buffer, filled) = read(file, *offset, *end).await?;
+                let to = permitted(*offset, *end, link).await?;
+                let (buffer, filled) = read(file, *offset, to).await?;
                 *offset += filled as u64;
                 let mut converted = rt::take_vector();
                 converter.convert(buffer.get(..filled).unwrap_or_default(), &mut converted);
@@ -80,6 +82,7 @@ impl Source {
                     .await
                     .map_err(TransferEnd::File)?;
                 let octets = lines.len() as u64;
+                link.pay(octets).await?;
                 let span = Span {
                     start: 0,
                     end: lines.len(),
@@ -100,6 +103,18 @@ impl Source {
             Self::Ascii { .. } | Self::Listing(_) => rt::give_vector(buffer),
         }
     }
+}
+
+/// How far the next chunk may go.
+async fn permitted(offset: u64, end: u64, link: &Link) -> Result<u64, TransferEnd> {
+    let wanted = (end - offset).min(limits::TRANSFER_CHUNK_OCTETS as u64);
+    // An empty file asks for nothing.
+    let permitted = match wanted {
+        0 => 0,
+        wanted => link.permitted(wanted).await?,
+    };
+    link.moved(permitted);
+    Ok(offset + permitted)
 }
 
 /// Reads a chunk, or what is left up to `end`.
@@ -147,7 +162,7 @@ pub(super) async fn run(
         Opened::Listing(listing) => Source::Listing(Box::new(listing)),
         Opened::Upload(_) => return Err(TransferEnd::File(FileError::Local)),
     };
-    let mut chunk = source.next().await?;
+    let mut chunk = source.next(link).await?;
     let mut until_look = limits::CHUNKS_PER_LOOK;
     let mut since_turn = 0;
     loop {
@@ -190,8 +205,8 @@ pub(super) async fn run(
             rt::yield_to_ring().await;
         }
         // The next chunk is read while this one is sent.
-        let (sent, next) =
-            tokio::join!(send(socket, outgoing, records, false, link), source.next());
+        let sending = send(socket, outgoing, records, false, link);
+        let (sent, next) = tokio::join!(sending, source.next(link));
         recycle(&source, sealed, sent?);
         link.handle.add(octets);
         chunk = next?;

@@ -127,11 +127,14 @@ impl Sink {
         mut span: Span,
         link: &Link,
     ) -> Result<(Vec<u8>, usize), TransferEnd> {
+        let room = span.end - span.start;
+        let permitted = link.permitted(room as u64).await?;
+        span.end = span.start + usize::try_from(permitted).unwrap_or(room).min(room);
         // A client that is ahead of us has more there already.
         if self.behind {
             let room = span.buffer.get_mut(span.start..span.end);
             match socket.receive_now(room.unwrap_or_default()) {
-                Ok(count) => return Ok((span.buffer, self.note(count))),
+                Ok(count) => return Ok((span.buffer, self.note(count, link))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(lost(error)),
             }
@@ -140,7 +143,7 @@ impl Sink {
             let (result, (_, back)) = self.beside(socket, socket.receive(span), link).await?;
             span = back;
             match result {
-                Ok(count) => return Ok((span.buffer, self.note(count as usize))),
+                Ok(count) => return Ok((span.buffer, self.note(count as usize, link))),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(lost(error)),
             }
@@ -156,12 +159,16 @@ impl Sink {
         front: &[u8],
         link: &Link,
     ) -> Result<(Vec<u8>, usize), TransferEnd> {
+        let room = rt::BUFFER_OCTETS.saturating_sub(front.len());
+        let permitted = link.permitted(room as u64).await?;
+        let room = usize::try_from(permitted).unwrap_or(room).min(room);
         loop {
             if self.behind {
                 let mut buffer = rt::take_buffer();
                 let held = put(&mut buffer, front);
-                match socket.receive_now(buffer.get_mut(held..).unwrap_or_default()) {
-                    Ok(count) => return Ok((buffer, self.note(count))),
+                let place = buffer.get_mut(held..held + room);
+                match socket.receive_now(place.unwrap_or_default()) {
+                    Ok(count) => return Ok((buffer, self.note(count, link))),
                     Err(error) => {
                         rt::give_buffer(buffer);
                         if error.kind() != io::ErrorKind::WouldBlock {
@@ -177,7 +184,8 @@ impl Sink {
     }
 
     /// Notes how much came at once. Every so often it is better to wait for the ring: others have their turn.
-    fn note(&mut self, count: usize) -> usize {
+    fn note(&mut self, count: usize, link: &Link) -> usize {
+        link.moved(count as u64);
         self.since_turn += count;
         self.behind = count >= limits::TRANSFER_CHUNK_OCTETS / 2
             && self.since_turn < limits::TURN_OCTETS as usize;

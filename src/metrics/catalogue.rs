@@ -1,7 +1,8 @@
 //! What is recorded: names, units, labels. Everything else follows this table.
 
 use super::labels::{
-    Admitted, Channel, Class, End, Handshake, Introduction, Kind, Listener, Mode, Verdict,
+    Admitted, Banned, Channel, Class, End, Handshake, Introduction, Kind, Listener, Mode, Refusal,
+    Verdict,
 };
 
 /// Labels that are named by the modules that they belong to.
@@ -72,11 +73,15 @@ pub enum Count {
     Fallbacks,
     /// Connections of trusted proxies.
     Introductions,
+    /// Connections and logins that a limit turned away.
+    Refusals,
+    /// Bans.
+    Bans,
 }
 
 impl Count {
     /// All of them, in the order of their numbers.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Connections,
         Self::HandshakesFailed,
         Self::Logins,
@@ -86,6 +91,8 @@ impl Count {
         Self::Octets,
         Self::Fallbacks,
         Self::Introductions,
+        Self::Refusals,
+        Self::Bans,
     ];
 }
 
@@ -288,6 +295,13 @@ fn count(count: Count, routes: &[&'static str], names: &Names) -> Family {
         )
         .by("connection", Channel::NAMES)
         .by("result", Introduction::NAMES),
+        Count::Refusals => Family::new(
+            "refusals",
+            "Connections and logins that a limit turned away, by reason.",
+        )
+        .by("reason", Refusal::NAMES),
+        Count::Bans => Family::new("bans", "Bans for failed logins, by what was banned.")
+            .by("of", Banned::NAMES),
     }
 }
 

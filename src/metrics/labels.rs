@@ -36,6 +36,36 @@ label! {
 }
 
 label! {
+    /// Why somebody was not let in.
+    Refusal {
+        /// The network is not allowed.
+        Denied => "denied",
+        /// Too many failed logins from there.
+        Banned => "banned",
+        /// The server has as many connections as it may.
+        Connections => "connections",
+        /// The address has as many connections as it may.
+        Address => "address",
+        /// The user has as many sessions as there may be.
+        Sessions => "sessions",
+        /// The system has no descriptor left.
+        Descriptors => "descriptors",
+        /// A proxy did not say whom it speaks for, or somebody went past it.
+        Proxy => "proxy",
+    }
+}
+
+label! {
+    /// What was banned.
+    Banned {
+        /// One address, or an IPv6 /64.
+        Address => "address",
+        /// An IPv4 /24 or an IPv6 /48.
+        Network => "network",
+    }
+}
+
+label! {
     /// What a TLS handshake was for.
     Channel {
         /// A control connection.

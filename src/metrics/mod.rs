@@ -29,7 +29,8 @@ pub use books::{Books, Gauges, Series};
 pub use catalogue::{Catalogue, Count, Measure, Names};
 pub use interval_log::IntervalLog;
 pub use labels::{
-    Admitted, Channel, Class, End, Handshake, Introduction, Kind, Listener, Mode, Verdict,
+    Admitted, Banned, Channel, Class, End, Handshake, Introduction, Kind, Listener, Mode, Refusal,
+    Verdict,
 };
 pub use prometheus::{CONTENT_TYPE, Process, encode};
 pub use recorder::{Counted, Ended, Recorder};

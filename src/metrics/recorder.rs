@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::books::{Books, Gauges};
 use super::catalogue::{Catalogue, Count, Measure};
 use super::labels::{
-    Admitted, Channel, Class, End, Handshake, Introduction, Kind, Listener, Mode, Verdict,
+    Admitted, Banned, Channel, Class, End, Handshake, Introduction, Kind, Listener, Mode, Refusal,
+    Verdict,
 };
 use crate::limits;
 
@@ -87,6 +88,16 @@ impl Recorder {
     pub fn connection(&self, listener: Listener, admitted: Admitted) {
         let index = listener as usize * Admitted::NAMES.len() + admitted as usize;
         self.count(Count::Connections, index);
+    }
+
+    /// A limit turned a connection or a login away.
+    pub fn refused(&self, reason: Refusal) {
+        self.count(Count::Refusals, reason as usize);
+    }
+
+    /// Somebody was banned.
+    pub fn banned(&self, what: Banned) {
+        self.count(Count::Bans, what as usize);
     }
 
     /// The greeting has left so long after accept.

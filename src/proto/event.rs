@@ -110,8 +110,12 @@ pub enum LoginVerdict {
     Granted,
     /// 530: unknown name or wrong password, not told apart (RFC 2577 §7).
     Refused,
-    /// 421: too many sessions of this user, or the account cannot be served now.
+    /// 421: the account cannot be served now.
     Unavailable,
+    /// 421: there are as many sessions of this user as there may be.
+    TooManySessions,
+    /// 421: too many failed logins from there, whether this one failed or was not tried any more.
+    Banned,
 }
 
 /// Why a passive listener could not be made (425).

@@ -140,6 +140,11 @@ pub async fn open(
     ring::open(directory, path, flags, mode, resolve).await
 }
 
+/// Waits for what owns nothing, for so long at most; tells whether it came.
+pub async fn until(event: impl Future<Output = ()>, limit: Duration) -> bool {
+    tokio::time::timeout(limit, event).await.is_ok()
+}
+
 /// The limit of [`within`] was reached; the socket is shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimedOut;
@@ -363,6 +368,14 @@ impl Socket {
     /// Holds back segments that are not full, until FIN.
     pub fn cork(&self) {
         socket::cork(self);
+    }
+
+    /// Spreads what is sent at so many octets a second.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn pace(&self, rate: u64) -> io::Result<()> {
+        socket::pace(self, rate)
     }
 
     /// Lets what was held back leave.

@@ -13,6 +13,7 @@ use super::entrance::{Awaited, Entrance};
 use super::listeners::CoreListener;
 use crate::control::Core;
 use crate::limits;
+use crate::metrics::Refusal;
 use crate::rt::{self, Socket};
 use crate::sys::socket;
 
@@ -111,7 +112,9 @@ impl Acceptor {
                         // does not wait for ever, and the loop pauses instead of spinning.
                         warn!(%error, "connections refused: raise the limit of open files (LimitNOFILE=)");
                         if reserve.shed(listener) {
-                            entrance.core.turned_away(entrance.kind);
+                            entrance
+                                .core
+                                .turned_away(entrance.kind, Refusal::Descriptors);
                         }
                         rt::sleep(EXHAUSTED_PAUSE).await;
                         break;

@@ -8,22 +8,51 @@ use std::time::Instant;
 
 use tracing::debug;
 
+use crate::admission::Refused;
 use crate::control::{self, Core, Ends};
 use crate::data::proxy::{self, NotIntroduced};
 use crate::limits;
-use crate::metrics::Channel;
+use crate::metrics::{Channel, Refusal};
 use crate::proto::proxy::Header;
 use crate::proto::session::ChannelKind;
 use crate::rt::{self, Socket};
 
-/// A client over the limit is told so on an explicit port (RFC 959 §5.4: 421 may answer the
-/// connection itself); an implicit port says nothing before TLS.
+/// What a client that is not let in is told on an explicit port (RFC 959 §5.4: 421 may answer the connection
+/// itself); an implicit port says nothing before TLS.
+struct No {
+    words: &'static [u8],
+    reason: Refusal,
+}
+
+/// A proxy does not say whom it speaks for.
+const NO_HEADER: No = No {
+    words: b"421 A PROXY header is expected here.\r\n",
+    reason: Refusal::Proxy,
+};
+/// Somebody goes past the proxy where they must not.
+const PROXY_ONLY: No = No {
+    words: b"421 Not served here: connect to the public address of this service.\r\n",
+    reason: Refusal::Proxy,
+};
+/// There are too many connections that wait for their header.
+const TOO_MANY_AWAITED: No = No {
+    words: TOO_MANY,
+    reason: Refusal::Connections,
+};
 const TOO_MANY: &[u8] = b"421 Too many connections, try again later.\r\n";
-/// The same to a proxy that does not say whom it speaks for.
-const NO_HEADER: &[u8] = b"421 A PROXY header is expected here.\r\n";
-/// The same to those who go past the proxy where they must not.
-const PROXY_ONLY: &[u8] =
-    b"421 Not served here: connect to the public address of this service.\r\n";
+const TOO_MANY_FAILED: &[u8] = b"421 Too many failed logins, try again later.\r\n";
+
+impl From<Refused> for No {
+    fn from(refused: Refused) -> Self {
+        let (words, reason): (&[u8], _) = match refused {
+            Refused::Denied => (b"421 Not served from this address.\r\n", Refusal::Denied),
+            Refused::Banned => (TOO_MANY_FAILED, Refusal::Banned),
+            Refused::ServerFull => (TOO_MANY, Refusal::Connections),
+            Refused::AddressFull => (TOO_MANY, Refusal::Address),
+        };
+        Self { words, reason }
+    }
+}
 
 /// Connections of proxies whose header has not come yet, on one core.
 #[derive(Default)]
@@ -59,7 +88,7 @@ impl Entrance {
         let proxies = &self.core.settings.data.proxies;
         if proxies.trust(from.ip()) {
             if self.awaited.count() >= limits::PROXY_HEADERS_AWAITED_MAX {
-                return self.turn_away(&socket, from, TOO_MANY);
+                return self.turn_away(&socket, from, &TOO_MANY_AWAITED);
             }
             let entrance = Rc::clone(self);
             rt::spawn(async move {
@@ -68,7 +97,7 @@ impl Entrance {
                 }
             });
         } else if proxies.only {
-            self.turn_away(&socket, from, PROXY_ONLY);
+            self.turn_away(&socket, from, &PROXY_ONLY);
         } else {
             let ends = Ends {
                 peer: from,
@@ -107,7 +136,7 @@ impl Entrance {
                 if problem != NotIntroduced::Silent {
                     // What has come is read, or the close would be a reset and the words be lost.
                     let _ = socket.receive_now(&mut [0; limits::CONTROL_READ_OCTETS]);
-                    self.turn_away(socket, from, NO_HEADER);
+                    self.turn_away(socket, from, &NO_HEADER);
                 }
                 socket.shut_down();
                 None
@@ -115,17 +144,18 @@ impl Entrance {
         }
     }
 
-    fn turn_away(&self, socket: &Socket, from: SocketAddr, words: &[u8]) {
-        debug!(%from, words = %words.trim_ascii_end().escape_ascii(), "connection turned away");
-        self.core.turned_away(self.kind);
+    fn turn_away(&self, socket: &Socket, from: SocketAddr, no: &No) {
+        debug!(%from, words = %no.words.trim_ascii_end().escape_ascii(), "connection turned away");
+        self.core.turned_away(self.kind, no.reason);
         if self.kind == ChannelKind::Explicit {
-            let _ = socket.send_now(words);
+            let _ = socket.send_now(no.words);
         }
     }
 
     fn admit(&self, socket: Socket, ends: Ends, now: Instant) {
-        let Some(permit) = self.core.admission.enter(ends.peer.ip()) else {
-            return self.turn_away(&socket, ends.peer, TOO_MANY);
+        let permit = match self.core.admission.enter(ends.peer.ip(), now) {
+            Ok(permit) => permit,
+            Err(refused) => return self.turn_away(&socket, ends.peer, &refused.into()),
         };
         let (core, kind) = (Rc::clone(&self.core), self.kind);
         rt::spawn(async move {

@@ -23,6 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::admission::Admission;
 use crate::auth::Authenticator;
+use crate::bandwidth::Bandwidth;
 use crate::logging::TransferLog;
 use crate::metrics::{Books, Catalogue, Recorder};
 use crate::proto::passive::PassiveAddresses;
@@ -69,6 +70,8 @@ pub struct Settings {
     pub session: Arc<session::Settings>,
     /// What data connections may and must do.
     pub data: Arc<data::Settings>,
+    /// How fast transfers may go.
+    pub bandwidth: Arc<Bandwidth>,
     /// What files look like.
     pub files: vfs::Settings,
     /// Wait for a TLS handshake on a control connection.
@@ -322,6 +325,7 @@ async fn serve_core(
     let control = control::Settings {
         session: settings.session,
         data: settings.data,
+        bandwidth: settings.bandwidth,
         files: Rc::new(settings.files),
         handshake_time_max: settings.handshake_time_max,
         close_time_max: settings.close_time_max,

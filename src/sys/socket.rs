@@ -230,6 +230,28 @@ pub fn uncork(fd: impl AsFd) {
     let _ = SockRef::from(&fd.as_fd()).set_tcp_cork(false);
 }
 
+/// Spreads what is sent at this many octets a second, headers included (`SO_MAX_PACING_RATE`): by the queue
+/// discipline fq, or by TCP itself where there is another. The first ten segments leave at once.
+///
+/// # Errors
+/// The kernel's error.
+pub fn pace(fd: impl AsFd, rate: u64) -> io::Result<()> {
+    // SAFETY: the kernel reads as many octets of `rate` as it is told, and `rate` has so many.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MAX_PACING_RATE,
+            (&raw const rate).cast(),
+            libc::socklen_t::try_from(size_of_val(&rate)).unwrap_or(0),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Acknowledges the next segments at once. A TLS client answers our flight with two small messages
 /// (change_cipher_spec, Finished); where it has not set TCP_NODELAY its kernel holds the second back
 /// until the first is acknowledged, and ours would wait 40 ms with that.

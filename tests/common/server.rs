@@ -102,12 +102,24 @@ impl Accounts {
 
     /// Adds an account with the program itself.
     pub fn add(&self, name: &str, password: &str, home: &Path, permissions: Option<&str>) {
+        let options = permissions.map(|list| ["--permissions", list]);
+        self.run_add(
+            name,
+            password,
+            home,
+            options.as_ref().map_or(&[], |two| &two[..]),
+        );
+    }
+
+    /// The same with the usual password and other options of `user add`.
+    pub fn add_with(&self, name: &str, home: &Path, options: &[&str]) {
+        self.run_add(name, PASSWORD, home, options);
+    }
+
+    fn run_add(&self, name: &str, password: &str, home: &Path, options: &[&str]) {
         let mut command = Command::new(program());
         command.args(["user", "add", "--users"]).arg(&self.file);
-        command.arg(name).arg("--home").arg(home);
-        if let Some(permissions) = permissions {
-            command.args(["--permissions", permissions]);
-        }
+        command.arg(name).arg("--home").arg(home).args(options);
         let mut child = command
             .arg("--password-stdin")
             .stdin(Stdio::piped())

@@ -59,17 +59,26 @@ impl Session {
                 self.reply(Code::LoggedIn, "Logged in.");
             }
             (LoginVerdict::Unavailable, _) => self.depart("This account cannot be served now."),
+            (LoginVerdict::TooManySessions, _) => self.depart("Too many sessions of this user."),
+            (LoginVerdict::Banned, _) => self.depart("Too many failed logins, try again later."),
             _ => {
                 self.passwords_rejected += 1;
                 if matches!(self.life, Life::Draining | Life::Forced) {
                     return self.depart_shutdown();
                 }
-                match after(self.now, self.settings.bad_login_delay) {
+                let delay = self.settings.bad_login_delay;
+                let delay = delay.saturating_mul(std::mem::replace(&mut self.delay_ratio, 1));
+                match after(self.now, delay) {
                     Some(at) if at > self.now => self.waiting = Waiting::Refusal(at),
                     _ => self.refuse_login(),
                 }
             }
         }
+    }
+
+    /// The next wrong password is answered after so many times the usual delay.
+    pub fn slow_refusal(&mut self, ratio: u32) {
+        self.delay_ratio = ratio;
     }
 
     /// Answers a wrong password, when its time has come.
