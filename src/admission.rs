@@ -24,7 +24,9 @@ pub struct Limits {
 /// The counts, shared by all cores.
 #[derive(Debug, Default)]
 pub struct Admission {
-    limits: Limits,
+    connections_max: AtomicUsize,
+    connections_per_address_max: AtomicUsize,
+    sessions_per_user_max: AtomicUsize,
     connections: AtomicUsize,
     addresses: Mutex<HashMap<IpAddr, usize>>,
     users: Mutex<HashMap<String, usize>>,
@@ -34,37 +36,50 @@ pub struct Admission {
 #[derive(Debug)]
 pub struct ConnectionPermit {
     admission: Arc<Admission>,
-    address: IpAddr,
+    /// `None` when there was no limit by address.
+    address: Option<IpAddr>,
 }
 
 /// A login that was let in; leaving is dropping it.
 #[derive(Debug)]
 pub struct UserPermit {
     admission: Arc<Admission>,
-    user: String,
+    /// `None` when there was no limit by user.
+    user: Option<String>,
 }
 
 impl Admission {
     /// Nobody is in yet.
     #[must_use]
     pub fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self {
-            limits,
-            ..Self::default()
-        })
+        let admission = Self::default();
+        admission.set_limits(limits);
+        Arc::new(admission)
+    }
+
+    /// Puts other limits into force; nobody who is in has to leave. Counts go on, but a limit by address or
+    /// user where there was none counts only those who come from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        let set = |value: &AtomicUsize, limit| value.store(limit, Ordering::Relaxed);
+        set(&self.connections_max, limits.connections_max);
+        set(
+            &self.connections_per_address_max,
+            limits.connections_per_address_max,
+        );
+        set(&self.sessions_per_user_max, limits.sessions_per_user_max);
     }
 
     /// Lets a connection in, unless the server or its address has as many as it may.
     #[must_use]
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Option<ConnectionPermit> {
         let address = site(address);
-        let limit = self.limits.connections_max;
+        let limit = self.connections_max.load(Ordering::Relaxed);
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
-        let per_address = self.limits.connections_per_address_max;
+        let per_address = self.connections_per_address_max.load(Ordering::Relaxed);
         if (limit == 0 || before < limit) && enter(&self.addresses, &address, per_address) {
             return Some(ConnectionPermit {
                 admission: Arc::clone(self),
-                address,
+                address: (per_address != 0).then_some(address),
             });
         }
         self.connections.fetch_sub(1, Ordering::Relaxed);
@@ -75,9 +90,10 @@ impl Admission {
     #[must_use]
     pub fn enter_user(self: &Arc<Self>, user: &str) -> Option<UserPermit> {
         let user = user.to_owned();
-        enter(&self.users, &user, self.limits.sessions_per_user_max).then(|| UserPermit {
+        let limit = self.sessions_per_user_max.load(Ordering::Relaxed);
+        enter(&self.users, &user, limit).then(|| UserPermit {
             admission: Arc::clone(self),
-            user,
+            user: (limit != 0).then_some(user),
         })
     }
 
@@ -91,16 +107,16 @@ impl Admission {
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.admission.connections.fetch_sub(1, Ordering::Relaxed);
-        if self.admission.limits.connections_per_address_max != 0 {
-            leave(&self.admission.addresses, &self.address);
+        if let Some(address) = &self.address {
+            leave(&self.admission.addresses, address);
         }
     }
 }
 
 impl Drop for UserPermit {
     fn drop(&mut self) {
-        if self.admission.limits.sessions_per_user_max != 0 {
-            leave(&self.admission.users, &self.user);
+        if let Some(user) = &self.user {
+            leave(&self.admission.users, user);
         }
     }
 }
@@ -166,6 +182,28 @@ mod tests {
         assert!(admission.enter_user("ann").is_none());
         assert!(admission.enter_user("bob").is_some());
         drop(user);
+        assert!(admission.enter_user("ann").is_some());
+    }
+
+    #[test]
+    fn limits_change_without_losing_count() {
+        let admission = Admission::new(Limits::default());
+        let here: IpAddr = [127, 0, 0, 1].into();
+        let uncounted = admission.enter(here).expect("no limit");
+        let user_uncounted = admission.enter_user("ann").expect("no limit");
+        admission.set_limits(Limits {
+            connections_max: 3,
+            connections_per_address_max: 1,
+            sessions_per_user_max: 1,
+        });
+        let _first = admission.enter(here).expect("the first that counts");
+        let _user = admission.enter_user("ann").expect("the first that counts");
+        // What was not counted when it came takes nothing away when it goes.
+        drop((uncounted, user_uncounted));
+        assert!(admission.enter(here).is_none());
+        assert!(admission.enter_user("ann").is_none());
+        admission.set_limits(Limits::default());
+        assert!(admission.enter(here).is_some());
         assert!(admission.enter_user("ann").is_some());
     }
 

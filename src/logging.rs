@@ -1,8 +1,9 @@
 //! Logs: `tracing` to standard error, for people or as JSON.
 
 use std::io;
+use std::sync::OnceLock;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, reload};
 
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -23,6 +24,9 @@ pub struct LevelError {
 
 /// The environment variable that names the level when no option does.
 pub const LEVEL_VARIABLE: &str = "RINGFTPD_LOG";
+
+/// Puts another filter into force, once logs are installed.
+static CHANGE_FILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 
 /// The checked form and level of logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,10 +68,32 @@ impl LogSettings {
         let colours = io::IsTerminal::is_terminal(&io::stderr());
         // An error says that logs go somewhere already.
         let _ = match self.format {
-            LogFormat::Human => builder.with_ansi(colours).with_target(false).try_init(),
-            LogFormat::Json => builder.json().flatten_event(true).try_init(),
+            LogFormat::Human => {
+                let builder = builder.with_ansi(colours).with_target(false);
+                let builder = builder.with_filter_reloading();
+                changed_by(builder.reload_handle());
+                builder.try_init()
+            }
+            LogFormat::Json => {
+                let builder = builder.json().flatten_event(true);
+                let builder = builder.with_filter_reloading();
+                changed_by(builder.reload_handle());
+                builder.try_init()
+            }
         };
     }
+
+    /// Puts this level into force; the form stays that of [`LogSettings::install`].
+    pub fn change_level(&self) {
+        if let Some(change) = CHANGE_FILTER.get() {
+            change(EnvFilter::new(&self.filter));
+        }
+    }
+}
+
+fn changed_by<S: 'static>(handle: reload::Handle<EnvFilter, S>) {
+    // Refused only where logs are installed already, and then by those. A handle fails when they are gone.
+    let _ = CHANGE_FILTER.set(Box::new(move |filter| drop(handle.reload(filter))));
 }
 
 /// Whether these are levels, alone or of modules: a bare word that is no level would be taken for

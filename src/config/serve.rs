@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use super::file::{Loaded, Refusal, Reloader, Sources};
+use super::running::{self, Running};
 use super::{
     AccountSource, ActiveSourcePort, Checked, CurlTrust, Exit, Failure, Privileges, Protect,
     kernel_tls, log_kernel_tls, print_listeners, print_metrics, print_welcome,
 };
-use crate::admission::{Admission, Limits};
+use crate::admission::Admission;
 use crate::auth::Authenticator;
 use crate::data::KernelTlsPolicy;
 use crate::proto::session::{self, Requirement};
@@ -23,7 +25,14 @@ use crate::{data, limits, rt, tls, vfs};
 ///
 /// # Errors
 /// [`Failure`]: what keeps the server from starting, with the remedy.
-pub fn serve(checked: &Checked) -> Result<ExitCode, Failure> {
+pub fn serve(sources: &Sources) -> Result<ExitCode, Refusal> {
+    let loaded = sources.load()?;
+    let located = |failure| Refusal::Failure(loaded.origins.locate(failure));
+    serve_loaded(sources, &loaded).map_err(located)
+}
+
+fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure> {
+    let checked = &loaded.checked;
     checked.log.install();
     host::probe_ring()?;
     let descriptors = host::raise_descriptor_limit();
@@ -49,23 +58,30 @@ pub fn serve(checked: &Checked) -> Result<ExitCode, Failure> {
         checked.histogram_interval,
     )?;
     log_kernel_tls(&report, &policy, checked.routes, began);
-    let settings = settings(checked, descriptors, &authenticator, policy);
+    let running = Running {
+        keeper: privileges.keeper(),
+        home,
+        one_time: source.one_time().cloned(),
+        report,
+        probed: checked.routes.asks_kernel(),
+        descriptors,
+        authenticator,
+        admission: Admission::new(running::bounds(checked, descriptors)),
+        kernel_tls: Arc::new(policy),
+        tls,
+    };
+    let (settings, tls) = (running.settings(checked), running.tls.clone());
     welcome(checked, &listeners, &outlets, &source, &identity)
         .map_err(|error| Failure::new(Exit::System, format!("standard output: {error}")))?;
-    let mut in_force = tls.clone();
-    server::run(&settings, &tls, listeners, outlets, || {
-        reload_accounts(&source, &home, &authenticator);
-        let renewed = reload_certificate(&certificate, &in_force)?;
-        in_force = renewed.clone();
-        Some(renewed)
-    })
-    .map_err(|error| Failure::new(Exit::System, format!("cannot serve: {error}")))?;
+    let mut reloader = Reloader::new(sources, loaded, running);
+    server::run(&settings, &tls, listeners, outlets, || reloader.reload())
+        .map_err(|error| Failure::new(Exit::System, format!("cannot serve: {error}")))?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
 
 /// Where certificate and key come from, at the start and on every reload.
-enum CertificateSource {
+pub(super) enum CertificateSource {
     Files {
         certificate: PathBuf,
         key: PathBuf,
@@ -75,7 +91,7 @@ enum CertificateSource {
 }
 
 impl CertificateSource {
-    fn new(checked: &Checked, keeper: Arc<Keeper>) -> Self {
+    pub(super) fn new(checked: &Checked, keeper: Arc<Keeper>) -> Self {
         match &checked.certificate {
             Some(files) => Self::Files {
                 certificate: files.certificate.clone(),
@@ -86,7 +102,7 @@ impl CertificateSource {
         }
     }
 
-    fn load(&self) -> Result<tls::Identity, Failure> {
+    pub(super) fn load(&self) -> Result<tls::Identity, Failure> {
         let identity = match self {
             Self::Files {
                 certificate,
@@ -118,35 +134,7 @@ fn warn_of_expiry(identity: &tls::Identity) {
     }
 }
 
-fn reload_accounts(source: &AccountSource, home: &Path, authenticator: &Authenticator) {
-    match source.load(home) {
-        Ok(accounts) => {
-            authenticator.replace(accounts);
-            tracing::info!("accounts reloaded");
-        }
-        Err(failure) => tracing::error!("accounts not reloaded, the old ones stay: {failure}"),
-    }
-}
-
-fn reload_certificate(source: &CertificateSource, old: &tls::Settings) -> Option<tls::Settings> {
-    let renewed = source.load().and_then(|identity| {
-        let settings = old.with_identity(&identity);
-        let settings = settings.map_err(|error| Failure::new(Exit::System, error.to_string()))?;
-        Ok((settings, identity.sha256_fingerprint()))
-    });
-    match renewed {
-        Ok((settings, fingerprint)) => {
-            tracing::info!(%fingerprint, "certificate reloaded");
-            Some(settings)
-        }
-        Err(failure) => {
-            tracing::error!("certificate not reloaded, the old one stays: {failure}");
-            None
-        }
-    }
-}
-
-fn resume(checked: &Checked) -> tls::Resume {
+pub(super) fn resume(checked: &Checked) -> tls::Resume {
     match checked.resume {
         super::Resume::Off => tls::Resume::Off,
         super::Resume::Prefer => tls::Resume::Prefer,
@@ -161,26 +149,13 @@ fn requirement(protect: Protect) -> Requirement {
     }
 }
 
-fn settings(
+pub(super) fn settings(
     checked: &Checked,
-    descriptors: u64,
+    admission: &Arc<Admission>,
     authenticator: &Arc<Authenticator>,
-    kernel_tls: KernelTlsPolicy,
+    kernel_tls: &Arc<KernelTlsPolicy>,
 ) -> server::Settings {
     let timers = &checked.timers;
-    let number =
-        |limit: Option<std::num::NonZeroU32>| limit.map_or(0, |limit| limit.get() as usize);
-    let by_descriptors = usize::try_from(descriptors)
-        .unwrap_or(usize::MAX)
-        .saturating_sub(limits::DESCRIPTORS_KEPT);
-    let admission = Admission::new(Limits {
-        connections_max: checked
-            .bounds
-            .connections_max
-            .map_or(by_descriptors, |limit| limit.get() as usize),
-        connections_per_address_max: number(checked.bounds.connections_per_address_max),
-        sessions_per_user_max: number(checked.bounds.sessions_per_user_max),
-    });
     server::Settings {
         cores: checked.cores.clone(),
         busy_poll: checked.busy_poll,
@@ -207,13 +182,13 @@ fn settings(
             remove_partial: checked.remove_partial,
             passive_ports: checked.passive_ports.clone(),
             active_source_standard: checked.active_source_port == ActiveSourcePort::Standard,
-            kernel_tls: Arc::new(kernel_tls),
+            kernel_tls: Arc::clone(kernel_tls),
         }),
         files: vfs::Settings::default(),
         handshake_time_max: timers.handshake,
         close_time_max: timers.close,
         drain_time_max: timers.drain,
-        admission,
+        admission: Arc::clone(admission),
         authenticator: Arc::clone(authenticator),
     }
 }

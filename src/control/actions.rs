@@ -78,19 +78,19 @@ impl Connection {
             Action::StartTls => {
                 let now = rt::now();
                 self.marks.handshake = Some(now);
-                let deadline = now + self.core.settings.handshake_time_max;
-                self.channel.start_tls(&self.core.tls.borrow(), deadline)?;
+                let deadline = now + self.settings.handshake_time_max;
+                self.channel.start_tls(&self.settings.tls, deadline)?;
             }
             Action::EndTls => self
                 .channel
-                .end_tls(rt::now() + self.core.settings.close_time_max),
+                .end_tls(rt::now() + self.settings.close_time_max),
             Action::CheckLogin { user, password } => self.check_login(&user, &password),
             Action::Logout => self.login = None,
             Action::File(request) => self.request(request),
             Action::SetupPassive => {
                 // First, because its port may be the only one left.
                 self.setup = None;
-                let ports = &self.core.settings.data.passive_ports;
+                let ports = &self.settings.data.passive_ports;
                 let listener = data::Listener::bind(self.local, ports);
                 let event = listener.map(|listener| {
                     let protected = self.session.is_data_protected();
@@ -123,7 +123,7 @@ impl Connection {
             }
             Action::Close => {
                 self.channel.close();
-                self.closing = Some(rt::now() + self.core.settings.drain_time_max);
+                self.closing = Some(rt::now() + self.settings.drain_time_max);
             }
         }
         Ok(())
@@ -216,7 +216,7 @@ impl Connection {
     /// What protects a data connection: the TLS session of this control connection.
     fn security(&self, role: Role) -> Option<data::Security> {
         let control = Rc::clone(self.channel.control_tls()?);
-        let settings = self.core.tls.borrow().clone();
+        let settings = self.settings.tls.clone();
         Some(data::Security {
             settings,
             control,
@@ -261,7 +261,7 @@ impl Connection {
             security,
             local: self.local,
             peer: self.peer,
-            settings: Arc::clone(&self.core.settings.data),
+            settings: Arc::clone(&self.settings.data),
             handle: Rc::clone(&handle),
             asked: self.marks.transfer.take().unwrap_or_else(rt::now),
             metrics: Rc::clone(&self.core.metrics),
@@ -304,7 +304,7 @@ impl Core {
             return Some(root);
         }
         let home = account.home.clone();
-        let files = Rc::clone(&self.settings.files);
+        let files = Rc::clone(&self.settings.borrow().files);
         match vfs::Root::open(&home, rights(account.permissions), files) {
             Ok(root) => {
                 let mut roots = self.roots.borrow_mut();

@@ -48,14 +48,14 @@ pub struct Settings {
     pub close_time_max: Duration,
     /// Wait for the client to close after QUIT.
     pub drain_time_max: Duration,
+    /// Certificates and TLS policy.
+    pub tls: tls::Settings,
 }
 
 /// What all control connections of a core share.
 pub struct Core {
-    /// The operator's settings.
-    pub settings: Settings,
-    /// Certificates and TLS policy; replaced on reload.
-    pub tls: RefCell<tls::Settings>,
+    /// The operator's settings for new connections; those that are open keep what they began with.
+    settings: RefCell<Rc<Settings>>,
     /// Accounts and passwords, shared by all cores.
     pub authenticator: Arc<Authenticator>,
     /// Who may be in, shared by all cores.
@@ -81,14 +81,12 @@ impl Core {
     #[must_use]
     pub fn new(
         settings: Settings,
-        tls: tls::Settings,
         authenticator: Arc<Authenticator>,
         admission: Arc<Admission>,
         metrics: Rc<Recorder>,
     ) -> Rc<Self> {
         Rc::new(Self {
-            settings,
-            tls: RefCell::new(tls),
+            settings: RefCell::new(Rc::new(settings)),
             authenticator,
             admission,
             metrics,
@@ -97,6 +95,11 @@ impl Core {
             next_connection: Cell::new(0),
             draining: Cell::new(false),
         })
+    }
+
+    /// From now on new connections get these settings.
+    pub fn reload(&self, settings: Settings) {
+        *self.settings.borrow_mut() = Rc::new(settings);
     }
 
     /// Tells every connection that the server ends. `force` ends running transfers too.
@@ -133,6 +136,8 @@ enum Wake {
 
 struct Connection {
     core: Rc<Core>,
+    /// Those that were in force when it was accepted.
+    settings: Rc<Settings>,
     channel: Channel,
     session: Session,
     mailbox: Rc<Mailbox<Letter>>,
@@ -169,8 +174,9 @@ pub async fn serve(
     core.connections
         .borrow_mut()
         .insert(number, Rc::clone(&mailbox));
+    let settings = Rc::clone(&core.settings.borrow());
     let session = Session::new(
-        Arc::clone(&core.settings.session),
+        Arc::clone(&settings.session),
         kind,
         local,
         peer,
@@ -195,6 +201,7 @@ pub async fn serve(
             accepted: Some(accepted),
             ..Marks::default()
         },
+        settings,
         core,
     };
     if connection.core.draining.get() {
@@ -421,7 +428,7 @@ impl Connection {
                     }
                 }
             };
-            let _ = rt::within(self.core.settings.drain_time_max, &socket, wait).await;
+            let _ = rt::within(self.settings.drain_time_max, &socket, wait).await;
         }
         // Ends the polls in flight, which hold the descriptor.
         socket.shut_down();

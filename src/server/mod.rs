@@ -38,7 +38,7 @@ const FORCED_END_TIME_MAX: Duration = Duration::from_secs(5);
 /// How often a draining core looks whether its last connection has ended.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What the server is made of. Everything in it is shared by all cores and never changes.
+/// What the server is made of. Everything in it is shared by all cores; a reload replaces it as a whole.
 #[derive(Clone)]
 pub struct Settings {
     /// CPUs to use, one thread each.
@@ -130,13 +130,17 @@ enum Command {
     Drain,
     /// End now.
     Force,
-    /// New certificates.
-    Reload(tls::Settings),
+    /// Other settings for new connections.
+    Reload(Box<Reloaded>),
     /// Hand over what was recorded, and go on in these books.
     Report(Books, oneshot::Sender<Books>),
 }
 
-/// Serves until SIGTERM or SIGINT; SIGHUP calls `reload` for new TLS settings, SIGUSR1 writes
+/// What a reload puts into force: for new connections, and the grace period. Cores, busy polling,
+/// admission and accounts are those of the start.
+pub type Reloaded = (Settings, tls::Settings);
+
+/// Serves until SIGTERM or SIGINT; SIGHUP calls `reload` for new settings, SIGUSR1 writes
 /// counts and percentiles to the log, as the end does.
 ///
 /// # Errors
@@ -146,7 +150,7 @@ pub fn run(
     tls: &tls::Settings,
     listeners: Listeners,
     outlets: Outlets,
-    reload: impl FnMut() -> Option<tls::Settings>,
+    reload: impl FnMut() -> Option<Reloaded>,
 ) -> io::Result<()> {
     let catalogue = Arc::new(Catalogue::new(&data::names()));
     let mut commands = Vec::new();
@@ -200,7 +204,7 @@ async fn watch_signals<T>(
     commands: &[mpsc::UnboundedSender<Command>],
     threads: &[thread::JoinHandle<T>],
     monitor: &Monitor,
-    mut reload: impl FnMut() -> Option<tls::Settings>,
+    mut reload: impl FnMut() -> Option<Reloaded>,
 ) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -218,9 +222,9 @@ async fn watch_signals<T>(
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             _ = hang_up.recv() => {
-                if let Some(tls) = reload() {
+                if let Some(reloaded) = reload() {
                     for core in commands {
-                        let _ = core.send(Command::Reload(tls.clone()));
+                        let _ = core.send(Command::Reload(Box::new(reloaded.clone())));
                     }
                 }
                 continue;
@@ -259,25 +263,16 @@ async fn watch_signals<T>(
 
 /// A core's main task.
 async fn serve_core(
-    settings: Settings,
+    mut settings: Settings,
     tls: tls::Settings,
     listeners: Vec<(OwnedFd, ChannelKind)>,
     mut commands: mpsc::UnboundedReceiver<Command>,
     recorder: Rc<Recorder>,
 ) {
-    let control = control::Settings {
-        session: settings.session,
-        data: settings.data,
-        files: Rc::new(settings.files),
-        handshake_time_max: settings.handshake_time_max,
-        close_time_max: settings.close_time_max,
-        drain_time_max: settings.drain_time_max,
-    };
     let core = control::Core::new(
-        control,
-        tls,
-        settings.authenticator,
-        settings.admission,
+        control_settings(&settings, tls),
+        Arc::clone(&settings.authenticator),
+        Arc::clone(&settings.admission),
         recorder,
     );
     rt::busy_poll(settings.busy_poll);
@@ -291,7 +286,11 @@ async fn serve_core(
     let mut force = false;
     loop {
         match commands.recv().await {
-            Some(Command::Reload(tls)) => *core.tls.borrow_mut() = tls,
+            Some(Command::Reload(reloaded)) => {
+                let tls;
+                (settings, tls) = *reloaded;
+                core.reload(control_settings(&settings, tls));
+            }
             Some(Command::Report(books, reply)) => report(&core, books, reply),
             Some(Command::Drain) => break,
             Some(Command::Force) | None => {
@@ -318,6 +317,19 @@ async fn serve_core(
         () = rt::sleep(FORCED_END_TIME_MAX) => {
             warn!(connections = core.connections(), "connections cut off");
         }
+    }
+}
+
+/// What connections of a core need of the settings.
+fn control_settings(settings: &Settings, tls: tls::Settings) -> control::Settings {
+    control::Settings {
+        session: Arc::clone(&settings.session),
+        data: Arc::clone(&settings.data),
+        files: Rc::new(settings.files.clone()),
+        handshake_time_max: settings.handshake_time_max,
+        close_time_max: settings.close_time_max,
+        drain_time_max: settings.drain_time_max,
+        tls,
     }
 }
 
