@@ -70,7 +70,11 @@ pub(super) fn example(table: &Table, sections: &[Section]) -> String {
 }
 
 fn describe(text: &mut String, key: &Key) {
-    comment(text, &key.help());
+    let mut help = key.help();
+    if let Some(default) = key.default().filter(|_| key.is_path()) {
+        let _ = write!(help, " [default: `{default}`, from where the server is started]");
+    }
+    comment(text, &help);
     let change = match key.change {
         Some(Change::Live) => "live",
         Some(Change::Restart) | None => "restart",
@@ -84,9 +88,10 @@ fn default(key: &Key) -> String {
     match (key.kind, key.default()) {
         (Kind::Flag, _) => "false".to_owned(),
         (Kind::Many, None) => "[]".to_owned(),
-        (Kind::One, None) => "\"\"".to_owned(),
+        (Kind::One, _) if key.can_be_unset() => "\"\"".to_owned(),
         (Kind::One | Kind::Many, Some(value)) if value.parse::<i64>().is_ok() => value,
         (Kind::One | Kind::Many, Some(value)) => toml::Value::String(value).to_string(),
+        (Kind::One, None) => String::new(),
     }
 }
 

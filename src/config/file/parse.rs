@@ -198,7 +198,7 @@ impl Reader<'_> {
                 words.into_iter().collect()
             }
             // What has no default can still be said to be unset.
-            (Kind::One, DeValue::String(word)) if word.is_empty() && key.default().is_none() => {
+            (Kind::One, DeValue::String(word)) if word.is_empty() && key.can_be_unset() => {
                 Some(Vec::new())
             }
             _ => Some(vec![self.word(key, value)?]),

@@ -115,9 +115,10 @@ impl Origins {
     }
 }
 
-/// In a file the option is a key.
+/// In a file the option is a key; in the remedy it stays an option, of whatever command.
 fn without_dashes(message: &str, name: &str) -> String {
-    message.replace(&format!("--{name}"), name)
+    let (about, remedy) = message.split_at(message.find("; ").unwrap_or(message.len()));
+    about.replace(&format!("--{name}"), name) + remedy
 }
 
 /// What a parse came to nothing for.
@@ -129,7 +130,11 @@ enum Stage {
 impl Stage {
     fn message(&self) -> String {
         match self {
-            Self::Usage(error) => error.to_string(),
+            // Less the usage, which depends on everything that is given.
+            Self::Usage(error) => {
+                let text = error.to_string();
+                text.split("Usage:").next().unwrap_or_default().to_owned()
+            }
             Self::Check(failure) => failure.message.clone(),
         }
     }
@@ -257,10 +262,15 @@ impl Sources {
             });
         }
         let overridden = |name: &str| pinned.iter().any(|setting| setting.name == name);
+        // What says the default says nothing: some options demand others beside them as soon as they are given.
+        let is_default = |entry: &Entry| {
+            let key = self.table.find(&entry.name);
+            key.is_some_and(|key| key.says_default(&entry.words))
+        };
         let entries: Vec<&Entry> = parsed
             .entries
             .iter()
-            .filter(|entry| !overridden(&entry.name))
+            .filter(|entry| !overridden(&entry.name) && !is_default(entry))
             .collect();
         let (result, found) = self.judge(&pinned, entries.clone(), &parsed.bad);
         let mut problems = parsed.problems;

@@ -3,6 +3,8 @@
 //! Nothing is said twice: name, help, default and parser of a key are those of the option. What clap does not
 //! know stands here: the section of each help heading, and whether a reload can change the key.
 
+use std::ffi::OsString;
+
 use clap::builder::ValueHint;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, CommandFactory};
@@ -164,6 +166,22 @@ impl Key {
         (self.kind != Kind::Flag).then(|| value.to_string_lossy().into_owned())
     }
 
+    /// Whether the empty string stands for what follows when nobody names a value. So it does for paths with a
+    /// default, since a relative one would mean something else in the file than on the command line.
+    pub(super) fn can_be_unset(&self) -> bool {
+        self.default().is_none() || self.is_path()
+    }
+
+    /// Whether these values are the default, or say that the key is not set.
+    pub(super) fn says_default(&self, words: &[OsString]) -> bool {
+        match (words, self.kind) {
+            ([], _) => true,
+            ([word], Kind::Flag) => word == "false",
+            ([word], _) => self.default().is_some_and(|default| **word == *default),
+            _ => false,
+        }
+    }
+
     /// Whether the value is the path of a file or directory.
     pub(super) fn is_path(&self) -> bool {
         matches!(
@@ -240,7 +258,11 @@ impl Key {
                 if numbers.iter().any(|number| why.starts_with(number)) {
                     return format!("give a whole number ({why})");
                 }
-                why
+                // Ours say what is allowed.
+                if why.starts_with("give") || why.contains("; ") {
+                    return why;
+                }
+                format!("{why} (it takes {})", self.takes())
             }
             _ => format!("give {}", self.takes()),
         }
