@@ -67,7 +67,8 @@ impl AccountSource {
     ) -> Result<Self, Failure> {
         let needed = checked.users.is_none() && !checked.anonymous;
         if needed && one_time.is_none() {
-            let message = "no account would be left: name --users or --anonymous, or start the server again";
+            let message =
+                "no account would be left: name --users or --anonymous, or start the server again";
             return Err(Failure::new(Exit::Config, message));
         }
         Ok(Self {

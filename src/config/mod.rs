@@ -314,7 +314,9 @@ fn existing_file(option: &str, path: &Path) -> Result<PathBuf, Failure> {
         Ok(metadata) if metadata.is_file() => return absolute(path),
         Ok(_) => "it is no file".to_owned(),
         // At a reload another process may have to read it: whether it can be read shows then.
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return absolute(path),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            return absolute(path);
+        }
         Err(error) => cause(&error),
     };
     let remedy = match option {

@@ -41,8 +41,14 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     let privileges = Privileges::prepare(checked)?;
     let source = AccountSource::new(checked, privileges.keeper())?;
     let listeners = Listeners::bind(&checked.explicit, &checked.implicit, checked.cores.len())
-        .map_err(|(address, error)| Failure::bind(address, &error))?;
-    let metrics = super::metrics::bind(checked.metrics)?;
+        .map_err(|(address, error)| {
+            let explicit = checked.explicit.contains(&address);
+            let key = if explicit { "explicit" } else { "implicit" };
+            let failure = Failure::bind(address, &error);
+            loaded.origins.locate_at(key, failure)
+        })?;
+    let metrics = super::metrics::bind(checked.metrics)
+        .map_err(|failure| loaded.origins.locate_at("metrics", failure))?;
     let certificate = CertificateSource::new(checked, privileges.keeper());
     let identity = certificate.load()?;
     let tls = tls::Settings::new(&identity, resume(checked))

@@ -175,13 +175,7 @@ pub async fn serve(
         .borrow_mut()
         .insert(number, Rc::clone(&mailbox));
     let settings = Rc::clone(&core.settings.borrow());
-    let session = Session::new(
-        Arc::clone(&settings.session),
-        kind,
-        local,
-        peer,
-        rt::now(),
-    );
+    let session = Session::new(Arc::clone(&settings.session), kind, local, peer, rt::now());
     let mut connection = Connection {
         channel: Channel::new(socket, accepted),
         session,

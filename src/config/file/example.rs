@@ -72,7 +72,10 @@ pub(super) fn example(table: &Table, sections: &[Section]) -> String {
 fn describe(text: &mut String, key: &Key) {
     let mut help = key.help();
     if let Some(default) = key.default().filter(|_| key.is_path()) {
-        let _ = write!(help, " [default: `{default}`, from where the server is started]");
+        let _ = write!(
+            help,
+            " [default: `{default}`, from where the server is started]"
+        );
     }
     comment(text, &help);
     let change = match key.change {

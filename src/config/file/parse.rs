@@ -60,7 +60,11 @@ pub(super) fn parse(text: &str, base: &Path, table: &Table, sections: &[Section]
         complaints: Complaints::new(text),
         parsed: Parsed::default(),
     };
-    let spoilt: Vec<usize> = syntax.iter().flat_map(|p| p.place).map(|p| p.line).collect();
+    let spoilt: Vec<usize> = syntax
+        .iter()
+        .flat_map(|p| p.place)
+        .map(|p| p.line)
+        .collect();
     let is_heading = |line: &usize| {
         let line = text.lines().nth(line.saturating_sub(1));
         line.is_none_or(|line| line.trim_start().starts_with('['))
@@ -104,7 +108,9 @@ impl Reader<'_> {
                 match value.get_ref() {
                     DeValue::Table(keys) => self.section(section, keys),
                     _ => {
-                        let message = format!("`{section}` is a section: write [{section}] on a line of its own, and its keys below");
+                        let message = format!(
+                            "`{section}` is a section: write [{section}] on a line of its own, and its keys below"
+                        );
                         self.complaints.add(&octets, message);
                     }
                 }
@@ -164,7 +170,10 @@ impl Reader<'_> {
             ("key", None)
         };
         let near = near.or_else(|| {
-            let here = nearest(name, self.table.keys_of(section).map(|key| key.name.as_str()));
+            let here = nearest(
+                name,
+                self.table.keys_of(section).map(|key| key.name.as_str()),
+            );
             if let Some(here) = here {
                 return Some(format!("`{here}`"));
             }
@@ -179,7 +188,10 @@ impl Reader<'_> {
                 let keys = self.table.keys_of(section).map(|key| key.name.clone());
                 format!("keys here are {}", listed(keys))
             }
-            None => format!("sections are {}", listed(sections().map(|s| format!("[{s}]")))),
+            None => format!(
+                "sections are {}",
+                listed(sections().map(|s| format!("[{s}]")))
+            ),
         };
         let hint = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
         let here = match section {
@@ -236,7 +248,11 @@ impl Reader<'_> {
             let quotable = !key.is_secret()
                 && word.len() <= QUOTED_OCTETS_MAX
                 && !word.chars().any(char::is_control);
-            let quoted = if quotable { format!(" \"{word}\"") } else { String::new() };
+            let quoted = if quotable {
+                format!(" \"{word}\"")
+            } else {
+                String::new()
+            };
             let message = format!("{}{quoted}: {why}", key.name);
             self.complaints.add(&value.span(), message);
             return None;

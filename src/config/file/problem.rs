@@ -99,7 +99,10 @@ impl Problems {
 impl From<Problems> for Failure {
     /// One line: the first problem, and how to see the others.
     fn from(problems: Problems) -> Self {
-        let exit = problems.list.first().map_or(Exit::Config, |first| first.exit);
+        let exit = problems
+            .list
+            .first()
+            .map_or(Exit::Config, |first| first.exit);
         let first = problems.lines().next().unwrap_or_default();
         let message = match problems.list.len() {
             0 | 1 => first,
@@ -146,10 +149,14 @@ mod tests {
     #[test]
     fn a_failure_is_one_line() {
         let place = Place { line: 3, column: 5 };
-        let list = vec![Problem::at(place, "bad\n\u{1b}[31m"), Problem::at(place, "worse")];
+        let list = vec![
+            Problem::at(place, "bad\n\u{1b}[31m"),
+            Problem::at(place, "worse"),
+        ];
         let problems = Problems::refuse(Path::new("f.toml"), list).unwrap_err();
         let failure = Failure::from(problems);
-        let expected = "f.toml:3:5: bad\\n\\u{1b}[31m (and 1 more: `ringftpd check-config f.toml` tells them)";
+        let expected =
+            "f.toml:3:5: bad\\n\\u{1b}[31m (and 1 more: `ringftpd check-config f.toml` tells them)";
         assert_eq!(failure.message, expected);
         assert_eq!(failure.exit, Exit::Config);
     }

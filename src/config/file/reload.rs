@@ -90,8 +90,7 @@ impl<'a> Reloader<'a> {
         };
         let one = |failure: Failure| vec![failure.message];
         let octets = self.running.keeper.read(file);
-        let octets =
-            octets.map_err(|error| one(Failure::io(Exit::NoInput, file, &error)))?;
+        let octets = octets.map_err(|error| one(Failure::io(Exit::NoInput, file, &error)))?;
         let state_directory = Some(self.state_directory.as_path());
         let loaded = self.sources.load_from(&octets, state_directory);
         let loaded = loaded.map_err(|refusal| match refusal {
@@ -99,7 +98,9 @@ impl<'a> Reloader<'a> {
             Refusal::Failure(failure) => one(failure),
             Refusal::Usage(error) => vec![error.to_string().replace('\n', " ")],
         })?;
-        let changed = self.compare(&loaded).map_err(|failure| one(loaded.origins.locate(failure)))?;
+        let changed = self
+            .compare(&loaded)
+            .map_err(|failure| one(loaded.origins.locate(failure)))?;
         if changed.live.is_empty() && changed.restart.is_empty() {
             tracing::info!(file = %file.display(), "configuration read again: nothing has changed");
             return Ok(None);
@@ -128,7 +129,9 @@ impl<'a> Reloader<'a> {
                 restart.push(self.describe(name, old, words));
             }
         }
-        let (checked, in_force) = self.sources.pin(new, &self.in_force, |name| self.is_live(name))?;
+        let (checked, in_force) = self
+            .sources
+            .pin(new, &self.in_force, |name| self.is_live(name))?;
         Ok(Changed {
             checked,
             in_force,
@@ -207,7 +210,10 @@ impl<'a> Reloader<'a> {
         }
         self.checked = changed.checked;
         self.in_force = changed.in_force;
-        Ok((self.running.settings(&self.checked), self.running.tls.clone()))
+        Ok((
+            self.running.settings(&self.checked),
+            self.running.tls.clone(),
+        ))
     }
 
     /// The configuration stays: renews accounts and certificate, each by itself.

@@ -104,9 +104,18 @@ impl Origins {
         let named = about
             .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
             .find_map(|word| self.places.get_key_value(word.strip_prefix("--")?));
-        if let Some((name, place)) = named {
-            let message = without_dashes(&failure.message, name);
-            failure.message = format!("{}:{place}: {message}", self.file.display());
+        let Some((name, _)) = named else {
+            return failure;
+        };
+        failure.message = without_dashes(&failure.message, name);
+        self.locate_at(name, failure)
+    }
+
+    /// Puts the place of this key before the message, if the file has set it.
+    #[must_use]
+    pub(in crate::config) fn locate_at(&self, name: &str, mut failure: Failure) -> Failure {
+        if let Some(place) = self.place(name) {
+            failure.message = format!("{}:{place}: {}", self.file.display(), failure.message);
             if failure.exit == Exit::Usage {
                 failure.exit = Exit::Config;
             }
@@ -172,9 +181,18 @@ impl Sources {
         for key in &table.keys {
             if let Some(words) = words_given(&matches, key) {
                 let name = key.name.clone();
-                let absolute = |word| if key.is_path() { absolute(word) } else { Ok(word) };
+                let absolute = |word| {
+                    if key.is_path() {
+                        absolute(word)
+                    } else {
+                        Ok(word)
+                    }
+                };
                 let words: Result<_, _> = words.into_iter().map(absolute).collect();
-                pinned.push(Setting { name, words: words? });
+                pinned.push(Setting {
+                    name,
+                    words: words?,
+                });
             }
         }
         let file = matches.get_one::<PathBuf>("config");
@@ -214,7 +232,9 @@ impl Sources {
 
     /// The contents of the file, empty without one.
     pub(super) fn read(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        self.file.as_deref().map_or_else(|| Ok(Zeroizing::default()), read)
+        self.file
+            .as_deref()
+            .map_or_else(|| Ok(Zeroizing::default()), read)
     }
 
     /// The words as given: an error shows them so. Where a file may add what is missing, nothing is judged yet.
@@ -275,7 +295,9 @@ impl Sources {
         let (result, found) = self.judge(&pinned, entries.clone(), &parsed.bad);
         let mut problems = parsed.problems;
         problems.extend(found);
-        let places = entries.iter().map(|entry| (entry.name.clone(), entry.place));
+        let places = entries
+            .iter()
+            .map(|entry| (entry.name.clone(), entry.place));
         let origins = Origins {
             file: file.to_path_buf(),
             places: places.collect(),
@@ -467,8 +489,7 @@ impl Sources {
 
 /// What the command line says of a key, if anything.
 fn words_given(matches: &ArgMatches, key: &Key) -> Option<Vec<OsString>> {
-    let on_command_line =
-        |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    let on_command_line = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
     if key.kind != Kind::Flag {
         return on_command_line(key.id()).then(|| raw(matches, key.id()));
     }
@@ -524,7 +545,11 @@ fn explain(stage: &Stage, entry: &Entry) -> Problem {
             (message, Exit::Config)
         }
     };
-    let exit = if exit == Exit::Usage { Exit::Config } else { exit };
+    let exit = if exit == Exit::Usage {
+        Exit::Config
+    } else {
+        exit
+    };
     Problem {
         exit,
         ..Problem::at(entry.place, message)

@@ -157,7 +157,10 @@ impl Key {
 
     /// What the option's help says.
     pub(super) fn help(&self) -> String {
-        self.arg.get_help().map(ToString::to_string).unwrap_or_default()
+        self.arg
+            .get_help()
+            .map(ToString::to_string)
+            .unwrap_or_default()
     }
 
     /// The default; none for options that are off or unset, and whose help says what follows from that.
@@ -204,7 +207,10 @@ impl Key {
 
     fn possible_values(&self) -> Vec<String> {
         let values = self.arg.get_possible_values();
-        values.iter().map(|value| value.get_name().to_owned()).collect()
+        values
+            .iter()
+            .map(|value| value.get_name().to_owned())
+            .collect()
     }
 
     /// What may stand behind the `=`, in a few words.
@@ -237,7 +243,9 @@ impl Key {
         }
         let command = Command::new("value").no_binary_name(true).arg(arg);
         let result = command.try_get_matches_from([format!("--value={word}")]);
-        result.map(|_| ()).map_err(|error| self.explain(word, &error))
+        result
+            .map(|_| ())
+            .map_err(|error| self.explain(word, &error))
     }
 
     fn explain(&self, word: &str, error: &clap::Error) -> String {
@@ -294,7 +302,10 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new() -> Self {
-        let keys = serve_command().get_arguments().filter_map(Key::new).collect();
+        let keys = serve_command()
+            .get_arguments()
+            .filter_map(Key::new)
+            .collect();
         Self { keys }
     }
 

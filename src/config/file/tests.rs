@@ -14,14 +14,24 @@ use crate::config::Exit;
 /// For each key: a good value and a bad one as TOML, and keys that the good one needs beside it.
 const SAMPLES: &[(&str, &str, &str, &str)] = &[
     ("directory", r#""site""#, "true", ""),
-    ("explicit", r#"[":2121", "127.0.0.1:2122"]"#, r#""localhost""#, ""),
+    (
+        "explicit",
+        r#"[":2121", "127.0.0.1:2122"]"#,
+        r#""localhost""#,
+        "",
+    ),
     ("implicit", "2990", r#"":""#, ""),
     ("passive-ports", r#""2000-2999""#, r#""2-1""#, ""),
     ("passive-address", r#""192.0.2.1""#, r#""::1""#, ""),
     ("active", "false", r#""no""#, ""),
     ("active-source-port", r#""any""#, "20", ""),
     ("cert", r#""cert.pem""#, "false", "key = 'key.pem'"),
-    ("key", r#""key.pem""#, r#""-----BEGIN PRIVATE KEY-----""#, "cert = 'cert.pem'"),
+    (
+        "key",
+        r#""key.pem""#,
+        r#""-----BEGIN PRIVATE KEY-----""#,
+        "cert = 'cert.pem'",
+    ),
     ("users", r#""users.toml""#, "[]", ""),
     ("anonymous", "true", r#""true""#, ""),
     ("resume", r#""require""#, r#""maybe""#, ""),
@@ -56,7 +66,12 @@ const SAMPLES: &[(&str, &str, &str, &str)] = &[
     ("log-level", r#""warn,ringftpd::tls=debug""#, "[1]", ""),
     ("metrics", "9121", r#""localhost:9121""#, ""),
     ("histogram-log", r#""histograms""#, "true", ""),
-    ("histogram-interval", r#""1m""#, r#""25h""#, "histogram-log = 'h'"),
+    (
+        "histogram-interval",
+        r#""1m""#,
+        r#""25h""#,
+        "histogram-log = 'h'",
+    ),
 ];
 
 /// A directory with the files that samples name.
@@ -105,18 +120,32 @@ fn every_key_takes_a_good_value_and_refuses_a_bad_one_at_its_place() {
     for key in &table.keys {
         let sample = SAMPLES.iter().find(|(name, ..)| *name == key.name);
         let Some((name, good, bad, beside)) = sample else {
-            panic!("give `{}` a row in SAMPLES: a good and a bad value", key.name);
+            panic!(
+                "give `{}` a row in SAMPLES: a good and a bad value",
+                key.name
+            );
         };
-        let section = key.section.map_or_else(|| "#".to_owned(), |section| format!("[{section}]"));
+        let section = key
+            .section
+            .map_or_else(|| "#".to_owned(), |section| format!("[{section}]"));
         let text = format!("{section}\n{name} = {good}\n{beside}\n");
         let loaded = loaded(directory.path(), &text, &[]);
         let (words, given) = &loaded.effective[*name];
         assert!(given, "{text}");
-        assert!(!key.says_default(words), "{name}: choose another value than the default");
+        assert!(
+            !key.says_default(words),
+            "{name}: choose another value than the default"
+        );
         if key.is_path() {
-            assert!(words.iter().all(|word| Path::new(word).is_absolute()), "{words:?}");
+            assert!(
+                words.iter().all(|word| Path::new(word).is_absolute()),
+                "{words:?}"
+            );
         }
-        let place = Place { line: 2, column: 4 + name.len() };
+        let place = Place {
+            line: 2,
+            column: 4 + name.len(),
+        };
         assert_eq!(loaded.origins.place(name), Some(place), "{text}");
 
         let text = format!("{section}\n{name} = {bad}\n");
@@ -127,7 +156,11 @@ fn every_key_takes_a_good_value_and_refuses_a_bad_one_at_its_place() {
         // In an array it is the value inside.
         let inside = usize::from(bad.starts_with('[') && key.kind == Kind::Many);
         let column = place.column + inside;
-        assert_eq!(problem.place, Some(Place { line: 2, column }), "{text}{problem:?}");
+        assert_eq!(
+            problem.place,
+            Some(Place { line: 2, column }),
+            "{text}{problem:?}"
+        );
         assert!(problem.message.starts_with(name), "{problem:?}");
         assert!(parsed.entries.is_empty() && parsed.bad == [*name], "{text}");
     }
@@ -145,7 +178,9 @@ fn the_example_says_the_defaults() {
     assert_eq!(loaded(directory.path(), &text, &[]).effective, none);
     let mut names = Vec::new();
     let lines = text.lines().map(|line| {
-        let key = line.strip_prefix('#').and_then(|line| line.split_once(" = "));
+        let key = line
+            .strip_prefix('#')
+            .and_then(|line| line.split_once(" = "));
         let Some((name, _)) = key.filter(|(name, _)| table.find(name).is_some()) else {
             return line.to_owned();
         };
@@ -156,14 +191,21 @@ fn the_example_says_the_defaults() {
     let parsed = parsed(&lines.join("\n"));
     assert_eq!(parsed.problems, []);
     assert_eq!(parsed.entries.len(), table.keys.len());
-    assert_eq!(loaded(directory.path(), &lines.join("\n"), &[]).effective, none);
+    assert_eq!(
+        loaded(directory.path(), &lines.join("\n"), &[]).effective,
+        none
+    );
     let keys: Vec<&str> = table.keys.iter().map(|key| key.name.as_str()).collect();
     names.sort();
     let mut sorted = keys.clone();
     sorted.sort_unstable();
     assert_eq!(names, sorted, "each key is shown once");
     assert!(text.contains("(live)") && text.contains("(restart)"));
-    assert!(lines.iter().all(|line| line.chars().count() <= 101 || !line.starts_with('#')));
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.chars().count() <= 101 || !line.starts_with('#'))
+    );
 }
 
 #[test]
@@ -176,7 +218,13 @@ fn the_command_line_overrides_the_file() {
     assert_eq!(plain.directory, directory.path().join("site"));
     assert_eq!(plain.explicit.len(), 2);
     assert_eq!(plain.timers.idle.as_secs(), 7);
-    let words = ["/elsewhere", "--idle-timeout", "9", "--no-anonymous", "--explicit=:2123"];
+    let words = [
+        "/elsewhere",
+        "--idle-timeout",
+        "9",
+        "--no-anonymous",
+        "--explicit=:2123",
+    ];
     let loaded = loaded(directory.path(), text, &words);
     assert_eq!(loaded.checked.directory, PathBuf::from("/elsewhere"));
     assert!(!loaded.checked.anonymous);
@@ -194,7 +242,10 @@ fn a_bad_value_is_told_even_if_it_is_overridden() {
     let directory = directory();
     let text = "[timers]\nidle-timeout = 'never'\n";
     let found = problems(directory.path(), text, &["--idle-timeout=5"]);
-    assert!(found[0].starts_with("2:16: idle-timeout \"never\": give a time"), "{found:?}");
+    assert!(
+        found[0].starts_with("2:16: idle-timeout \"never\": give a time"),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -203,9 +254,17 @@ fn options_that_need_one_another_may_come_from_both() {
     let key = directory.path().join("key.pem");
     let key = key.to_str().unwrap();
     let text = "[accounts]\ncert = 'cert.pem'\n";
-    let files = loaded(directory.path(), text, &["--key", key]).checked.certificate;
-    assert_eq!(files.unwrap().certificate, directory.path().join("cert.pem"));
-    assert_eq!(problems(directory.path(), text, &[]), ["2:8: cert needs `key` beside it"]);
+    let files = loaded(directory.path(), text, &["--key", key])
+        .checked
+        .certificate;
+    assert_eq!(
+        files.unwrap().certificate,
+        directory.path().join("cert.pem")
+    );
+    assert_eq!(
+        problems(directory.path(), text, &[]),
+        ["2:8: cert needs `key` beside it"]
+    );
     // The command line's own fault is told as ever.
     let refusal = load(directory.path(), "", &["--cert", "x.pem"]).unwrap_err();
     assert!(matches!(&refusal, Refusal::Usage(error) if error.to_string().contains("--key")));
@@ -302,7 +361,10 @@ fn failures_later_on_name_the_place() {
     let failure = |message| crate::config::Failure::new(Exit::Usage, message);
     let told = origins.locate(failure("--run-as: there is no account `x`; make it"));
     let file = directory.path().join("ringftpd.toml");
-    let expected = format!("{}:2:10: run-as: there is no account `x`; make it", file.display());
+    let expected = format!(
+        "{}:2:10: run-as: there is no account `x`; make it",
+        file.display()
+    );
     assert_eq!((told.message, told.exit), (expected, Exit::Config));
     // The remedy may name any option.
     let other = failure("cannot listen; use --run-as USER");
@@ -334,7 +396,10 @@ fn other_sections_have_their_own_parsers() {
     assert_eq!(good.structured.len(), 1);
     let same = parse("[[mount]]\npath = \"/a\"\n\n[[mount]]\npath = '/b'\n");
     assert_eq!(good.structured, same.structured);
-    assert_eq!(parse("mount = 1\n").problems[0].place, Some(Place { line: 1, column: 9 }));
+    assert_eq!(
+        parse("mount = 1\n").problems[0].place,
+        Some(Place { line: 1, column: 9 })
+    );
     let bad = parse("[[mount]]\npath = '/a'\n[[mount]]\n");
     assert_eq!(bad.problems.len(), 1);
     assert_eq!(bad.problems[0].place.unwrap().line, 3);
@@ -350,11 +415,46 @@ fn no_text_makes_it_panic() {
     let directory = directory();
     let table = Table::new();
     let text = example(&table, SECTIONS).replace("\n#", "\n");
-    let good: String = SAMPLES.iter().map(|(name, good, ..)| format!("{name} = {good}\n")).collect();
-    let seeds = [text.as_bytes(), good.as_bytes(), b"[timers]\nidle-timeout = 5\n"];
+    let good: String = SAMPLES
+        .iter()
+        .map(|(name, good, ..)| format!("{name} = {good}\n"))
+        .collect();
+    let seeds = [
+        text.as_bytes(),
+        good.as_bytes(),
+        b"[timers]\nidle-timeout = 5\n",
+    ];
     let words = [
-        "[", "]", "[[", "]]", "=", "\"", "'''", "\n", "\r\n", "#", ".", "{", "}", ",", "\u{feff}", "é", "\0", "\\u00", "-", "1e999",
-        "0x", "9223372036854775808", "[timers]\n", "[listening]\n", "explicit = ", "'off'", "1979-05-27", "nan", "true", "--",
+        "[",
+        "]",
+        "[[",
+        "]]",
+        "=",
+        "\"",
+        "'''",
+        "\n",
+        "\r\n",
+        "#",
+        ".",
+        "{",
+        "}",
+        ",",
+        "\u{feff}",
+        "é",
+        "\0",
+        "\\u00",
+        "-",
+        "1e999",
+        "0x",
+        "9223372036854775808",
+        "[timers]\n",
+        "[listening]\n",
+        "explicit = ",
+        "'off'",
+        "1979-05-27",
+        "nan",
+        "true",
+        "--",
     ];
     let mut random = fastrand::Rng::with_seed(42);
     let file = directory.path().join("ringftpd.toml");
@@ -377,13 +477,21 @@ fn no_text_makes_it_panic() {
         let parsed = parse(&text, Path::new("/base"), &table, SECTIONS);
         let lines = 1 + text.matches('\n').count();
         for problem in &parsed.problems {
-            let place = problem.place.expect("what is wrong with a text has a place");
-            assert!((1..=lines).contains(&place.line) && place.column > 0, "{text}");
+            let place = problem
+                .place
+                .expect("what is wrong with a text has a place");
+            assert!(
+                (1..=lines).contains(&place.line) && place.column > 0,
+                "{text}"
+            );
         }
         // With everything else, which takes longer.
         if round % 40 == 0 {
             let survey = sources.survey(&octets, Some(directory.path()));
-            assert!(survey.loaded.is_ok() || !survey.problems.is_empty(), "{text}");
+            assert!(
+                survey.loaded.is_ok() || !survey.problems.is_empty(),
+                "{text}"
+            );
         }
     }
 }
