@@ -33,8 +33,8 @@ fn main() -> ExitCode {
         Err(error) => return report_usage(&error),
     };
     let outcome = match command_line.command {
-        // The word is not the first one only where an option of the program itself stands before, and there is none.
-        Command::Serve(_) => return ExitCode::from(Exit::Usage as u8),
+        // Told apart above by the first word: there is no option that could stand before it.
+        Command::Serve(_) => Err(Failure::new(Exit::Usage, "`serve` must be the first word")),
         Command::Config(command) => run_config_command(&command),
         Command::CheckConfig { file } => check_config(&file),
         Command::Doctor(options) => doctor(&options),

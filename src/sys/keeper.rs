@@ -37,6 +37,10 @@ struct Process {
 const STATUS_READ: u8 = 0;
 const STATUS_FAILED: u8 = 1;
 
+/// Why root does not help with a path that the keeper was not told of.
+const NEW_PATH: &str = "Permission denied; root was given away, and this path is new since then: let the server's \
+                        account read it, or start the server again";
+
 impl Keeper {
     /// A keeper without a process of its own: this process reads, with the rights it has.
     #[must_use]
@@ -81,7 +85,11 @@ impl Keeper {
         let position = self.files.iter().position(|file| file == path);
         let number = position.and_then(|position| u8::try_from(position).ok());
         match (&self.process, number) {
-            (None, _) | (_, None) => read_file(path),
+            (None, _) => read_file(path),
+            (Some(_), None) => read_file(path).map_err(|error| match error.kind() {
+                io::ErrorKind::PermissionDenied => io::Error::new(error.kind(), NEW_PATH),
+                _ => error,
+            }),
             (Some(process), Some(number)) => {
                 let mut socket = process
                     .socket
