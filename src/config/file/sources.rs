@@ -327,13 +327,13 @@ impl Sources {
     }
 
     fn file_name(&self) -> &Path {
-        self.file.as_deref().unwrap_or(Path::new(""))
+        self.file.as_deref().unwrap_or_else(|| Path::new(""))
     }
 
     fn parse_file(&self, file: &Path, octets: &[u8]) -> Parsed {
         match std::str::from_utf8(octets) {
             Ok(text) => {
-                let base = file.parent().unwrap_or(Path::new("/"));
+                let base = file.parent().unwrap_or_else(|| Path::new("/"));
                 parse(text, base, &self.table, SECTIONS)
             }
             Err(error) => {

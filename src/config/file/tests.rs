@@ -409,6 +409,51 @@ fn other_sections_have_their_own_parsers() {
     assert!(text.ends_with("\n#[[mount]]\n#path = \"/pub\"\n"), "{text}");
 }
 
+/// Words that mean something to TOML or to the table, for damage.
+const WORDS: &[&str] = &[
+    "[",
+    "]",
+    "[[",
+    "]]",
+    "=",
+    "\"",
+    "'''",
+    "\n",
+    "\r\n",
+    "#",
+    ".",
+    "{",
+    "}",
+    ",",
+    "\u{feff}",
+    "é",
+    "\0",
+    "\\u00",
+    "-",
+    "1e999",
+    "0x",
+    "9223372036854775808",
+    "[timers]\n",
+    "[listening]\n",
+    "explicit = ",
+    "'off'",
+    "1979-05-27",
+    "nan",
+    "true",
+    "--",
+];
+
+/// Cuts, changes, takes out or puts in.
+fn damage(octets: &mut Vec<u8>, random: &mut fastrand::Rng) {
+    let at = random.usize(..=octets.len());
+    match random.u8(..4) {
+        0 => octets.truncate(at),
+        1 if at < octets.len() => octets[at] = random.u8(..),
+        2 => drop(octets.drain(at..(at + random.usize(..40)).min(octets.len()))),
+        _ => drop(octets.splice(at..at, random.choice(WORDS).unwrap().bytes())),
+    }
+}
+
 /// Seeded: each run tries the same.
 #[test]
 fn no_text_makes_it_panic() {
@@ -424,38 +469,6 @@ fn no_text_makes_it_panic() {
         good.as_bytes(),
         b"[timers]\nidle-timeout = 5\n",
     ];
-    let words = [
-        "[",
-        "]",
-        "[[",
-        "]]",
-        "=",
-        "\"",
-        "'''",
-        "\n",
-        "\r\n",
-        "#",
-        ".",
-        "{",
-        "}",
-        ",",
-        "\u{feff}",
-        "é",
-        "\0",
-        "\\u00",
-        "-",
-        "1e999",
-        "0x",
-        "9223372036854775808",
-        "[timers]\n",
-        "[listening]\n",
-        "explicit = ",
-        "'off'",
-        "1979-05-27",
-        "nan",
-        "true",
-        "--",
-    ];
     let mut random = fastrand::Rng::with_seed(42);
     let file = directory.path().join("ringftpd.toml");
     let sources = Sources::only(&file).unwrap();
@@ -465,13 +478,7 @@ fn no_text_makes_it_panic() {
             octets = (0..random.usize(..200)).map(|_| random.u8(..)).collect();
         }
         for _ in 0..random.usize(1..8) {
-            let at = random.usize(..=octets.len());
-            match random.u8(..4) {
-                0 => octets.truncate(at),
-                1 if at < octets.len() => octets[at] = random.u8(..),
-                2 => drop(octets.drain(at..(at + random.usize(..40)).min(octets.len()))),
-                _ => drop(octets.splice(at..at, random.choice(words).unwrap().bytes())),
-            }
+            damage(&mut octets, &mut random);
         }
         let text = String::from_utf8_lossy(&octets);
         let parsed = parse(&text, Path::new("/base"), &table, SECTIONS);
