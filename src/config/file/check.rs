@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use super::blame::Origins;
 use super::problem::{Problem, Problems};
-use super::sources::{Loaded, Origins, Refusal, Sources};
+use super::sources::{Loaded, Refusal, Sources};
 use crate::config::{Exit, Failure, users_store};
 use crate::sys::keeper::Keeper;
 use crate::{limits, tls};

@@ -5,6 +5,7 @@
 //!                      └──> example                                                └──> reload at SIGHUP
 //! ```
 
+mod blame;
 mod check;
 mod example;
 mod nearest;
@@ -16,11 +17,13 @@ mod sources;
 mod table;
 #[cfg(test)]
 mod tests;
+mod words;
 
+pub use blame::Origins;
 pub use check::check_config;
 pub use example::{ConfigCommand, run_config_command};
 pub use problem::{Place, Problem, Problems};
 pub(super) use reload::Reloader;
 pub use sections::{Complaints, Section, Structures};
-pub use sources::{Loaded, Origins, Refusal, Sources};
+pub use sources::{Loaded, Refusal, Sources};
 pub use table::{Change, command};

@@ -4,18 +4,19 @@
 //! all of it is parsed by clap. So relations between options hold across both.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::parser::ValueSource;
+use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches};
 use zeroize::Zeroizing;
 
+use super::blame::{Origins, Stage, explain};
 use super::parse::{Entry, Parsed, parse};
 use super::problem::{Place, Problem, Problems};
 use super::sections::{SECTIONS, Structures};
-use super::table::{Change, Key, Kind, Table, UNSET, command, serve_command};
+use super::table::{Change, Key, Kind, Table, UNSET, serve_command};
+use super::words::{absolute, first_line, parse_serve, raw, words_given};
 use crate::config::{Checked, Exit, Failure, ServeOptions};
 
 /// Why there is no configuration.
@@ -71,13 +72,6 @@ pub struct Loaded {
     pub(super) effective: Effective,
 }
 
-/// Where in which file a key was set.
-#[derive(Debug, Clone, Default)]
-pub struct Origins {
-    file: PathBuf,
-    places: BTreeMap<String, Place>,
-}
-
 /// What came of looking at everything.
 #[derive(Debug)]
 pub(super) struct Survey {
@@ -88,76 +82,6 @@ pub(super) struct Survey {
 
 /// The values of all keys. `true` beside those that are no defaults.
 pub(super) type Effective = BTreeMap<String, (Vec<OsString>, bool)>;
-
-impl Origins {
-    /// Where this key stands, if the file sets it.
-    #[must_use]
-    pub fn place(&self, key: &str) -> Option<Place> {
-        self.places.get(key).copied()
-    }
-
-    /// Puts the place before the message of a failure that names an option which the file has set.
-    #[must_use]
-    pub fn locate(&self, mut failure: Failure) -> Failure {
-        // Behind the semicolon stands the remedy.
-        let about = failure.message.split("; ").next().unwrap_or_default();
-        let named = about
-            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
-            .find_map(|word| self.places.get_key_value(word.strip_prefix("--")?));
-        let Some((name, _)) = named else {
-            return failure;
-        };
-        failure.message = without_dashes(&failure.message, name);
-        self.locate_at(name, failure)
-    }
-
-    /// Puts the place of this key before the message, if the file has set it.
-    #[must_use]
-    pub(in crate::config) fn locate_at(&self, name: &str, mut failure: Failure) -> Failure {
-        if let Some(place) = self.place(name) {
-            failure.message = format!("{}:{place}: {}", self.file.display(), failure.message);
-            if failure.exit == Exit::Usage {
-                failure.exit = Exit::Config;
-            }
-        }
-        failure
-    }
-}
-
-/// In a file the option is a key; in the remedy it stays an option, of whatever command.
-fn without_dashes(message: &str, name: &str) -> String {
-    let (about, remedy) = message.split_at(message.find("; ").unwrap_or(message.len()));
-    about.replace(&format!("--{name}"), name) + remedy
-}
-
-/// What a parse came to nothing for.
-enum Stage {
-    Usage(Box<clap::Error>),
-    Check(Failure),
-}
-
-impl Stage {
-    fn message(&self) -> String {
-        match self {
-            // Less the usage, which depends on everything that is given.
-            Self::Usage(error) => {
-                let text = error.to_string();
-                text.split("Usage:").next().unwrap_or_default().to_owned()
-            }
-            Self::Check(failure) => failure.message.clone(),
-        }
-    }
-
-    /// Whether it speaks of one of these keys.
-    fn names(&self, keys: &[String]) -> bool {
-        let message = self.message();
-        let mut words = message.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
-        words.any(|word| {
-            let name = word.strip_prefix("--");
-            name.is_some_and(|name| keys.iter().any(|key| key == name))
-        })
-    }
-}
 
 impl Sources {
     /// The command line behind `ringftpd serve`, and the file that it names.
@@ -485,81 +409,6 @@ impl Sources {
         };
         self.table.keys.iter().map(value).collect()
     }
-}
-
-/// What the command line says of a key, if anything.
-fn words_given(matches: &ArgMatches, key: &Key) -> Option<Vec<OsString>> {
-    let on_command_line = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
-    if key.kind != Kind::Flag {
-        return on_command_line(key.id()).then(|| raw(matches, key.id()));
-    }
-    let unset = format!("{UNSET}{}", key.name);
-    if on_command_line(&unset) {
-        return Some(vec!["false".into()]);
-    }
-    on_command_line(key.id()).then(|| vec!["true".into()])
-}
-
-fn raw(matches: &ArgMatches, id: &str) -> Vec<OsString> {
-    let values = matches.get_raw(id).into_iter().flatten();
-    values.map(OsStr::to_owned).collect()
-}
-
-fn absolute(word: OsString) -> Result<OsString, Failure> {
-    match std::path::absolute(&word) {
-        Ok(path) => Ok(path.into()),
-        // An empty one is refused by the option itself.
-        Err(_) if word.is_empty() => Ok(word),
-        Err(error) => Err(Failure::io(Exit::NoInput, Path::new(&word), &error)),
-    }
-}
-
-/// Parses the words behind `serve`.
-fn parse_serve(words: &[OsString]) -> Result<ArgMatches, clap::Error> {
-    let head = ["ringftpd", "serve"].map(OsString::from);
-    let all = head.iter().chain(words);
-    let mut matches = command().try_get_matches_from(all)?;
-    let serve = matches.remove_subcommand();
-    serve
-        .map(|(_, matches)| matches)
-        .ok_or_else(|| clap::Error::new(ErrorKind::MissingSubcommand))
-}
-
-/// A problem at the place of the key to blame.
-fn explain(stage: &Stage, entry: &Entry) -> Problem {
-    let (message, exit) = match stage {
-        Stage::Check(failure) => (without_dashes(&failure.message, &entry.name), failure.exit),
-        Stage::Usage(error) => {
-            let message = match error.get(ContextKind::InvalidArg) {
-                // The one that is demanded; it is shown with the name of its value.
-                Some(ContextValue::Strings(names)) => {
-                    let names = names.iter().map(|name| {
-                        let name = name.split([' ', '=']).next().unwrap_or(name);
-                        format!("`{}`", name.trim_start_matches('-'))
-                    });
-                    let names: Vec<String> = names.collect();
-                    format!("{} needs {} beside it", entry.name, names.join(" and "))
-                }
-                _ => first_line(error),
-            };
-            (message, Exit::Config)
-        }
-    };
-    let exit = if exit == Exit::Usage {
-        Exit::Config
-    } else {
-        exit
-    };
-    Problem {
-        exit,
-        ..Problem::at(entry.place, message)
-    }
-}
-
-fn first_line(error: &clap::Error) -> String {
-    let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default();
-    line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
 /// The contents of a configuration file.
