@@ -1,5 +1,11 @@
 //! The configuration file, with the real program: beside the command line, checked, and read again by SIGHUP.
-#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "tests panic when they fail, and have a clock"
+)]
 
 mod common;
 
