@@ -9,6 +9,7 @@
 
 mod common;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -327,4 +328,43 @@ fn sighup_with_a_bad_file_keeps_the_old_configuration() {
     server.signal(Signal::TERM);
     let status = server.wait(Duration::from_secs(30));
     assert_eq!(status.expect("still running").code(), Some(0));
+}
+
+#[test]
+fn a_file_that_only_root_may_read_is_read_again() {
+    if !rustix::process::geteuid().is_root() {
+        common::skip("only root can give itself away");
+        return;
+    }
+    let file = File::new("root-only");
+    let rewrite = |more: &str| {
+        file.write("", more);
+        let text = std::fs::read_to_string(&file.path).unwrap();
+        let text = text.replace("run-as = 'root'", "run-as = 'nobody'");
+        std::fs::write(&file.path, text).unwrap();
+    };
+    rewrite("");
+    let nobody = Some(65_534);
+    std::os::unix::fs::chown(file.directory.join("public"), nobody, nobody).unwrap();
+    let private = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(&file.directory, private).unwrap();
+    let server = file.start(&[]);
+    assert!(server.wait_for_log("root was given away"));
+    rewrite("[timers]\nidle-timeout = 7\n");
+    reload(&server, "idle-timeout (300s -> 7)");
+    // A path that was not known while there was a right to read it.
+    std::fs::copy(
+        file.directory.join("users.toml"),
+        file.directory.join("new.toml"),
+    )
+    .unwrap();
+    let text = std::fs::read_to_string(&file.path).unwrap();
+    std::fs::write(&file.path, text.replace("users.toml", "new.toml")).unwrap();
+    let said = reload(&server, "certificate reloaded");
+    assert!(said.contains("configuration not reloaded"), "{said}");
+    assert!(
+        said.contains("new.toml: Permission denied; root was given away"),
+        "{said}"
+    );
+    Client::connect(&server, Port::Explicit).expect(220);
 }
