@@ -350,6 +350,8 @@ fn a_file_that_only_root_may_read_is_read_again() {
     std::fs::set_permissions(&file.directory, private).unwrap();
     let server = file.start(&[]);
     assert!(server.wait_for_log("root was given away"));
+    // It says `ready` a moment before it hears signals.
+    Client::connect(&server, Port::Explicit).secure();
     rewrite("[timers]\nidle-timeout = 7\n");
     reload(&server, "idle-timeout (300s -> 7)");
     // A path that was not known while there was a right to read it.
