@@ -3,7 +3,7 @@
 //! # Layers
 //!
 //! ```text
-//! bin/ringftpd        command line: serve | doctor | user
+//! bin/ringftpd        command line: serve | config | check-config | doctor | upgrade | user
 //!   server            one thread and one ring per core, listeners, drain, reload
 //!     control         drives one control connection: octets -> proto -> actions
 //!       data          life of one transfer: connect, handshake, copy, close

@@ -1,31 +1,52 @@
 //! The server's command line.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 use clap::error::ErrorKind;
 use ringftpd::config::{
-    Checked, Command, CommandLine, Exit, doctor, run_user_command, serve, upgrade,
+    Command, CommandLine, Exit, Failure, Refusal, Sources, check_config, command, doctor,
+    run_config_command, run_user_command, serve, upgrade,
 };
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let command_line = match CommandLine::try_parse() {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    if words.get(1).is_some_and(|word| word == "serve") {
+        let served = Sources::new(words.into_iter().skip(2).collect())
+            .map_err(Refusal::from)
+            .and_then(|sources| serve(&sources));
+        return served.unwrap_or_else(|refusal| match refusal {
+            Refusal::Usage(error) => report_usage(&error),
+            Refusal::Failure(failure) => report(&failure),
+            Refusal::File(problems) => report(&problems.into()),
+        });
+    }
+    let parsed = command()
+        .try_get_matches_from(words)
+        .and_then(|matches| CommandLine::from_arg_matches(&matches));
+    let command_line = match parsed {
         Ok(command_line) => command_line,
         Err(error) => return report_usage(&error),
     };
     let outcome = match command_line.command {
-        Command::Serve(options) => Checked::new(*options).and_then(|checked| serve(&checked)),
+        // Told apart above by the first word: there is no option that could stand before it.
+        Command::Serve(_) => Err(Failure::new(Exit::Usage, "`serve` must be the first word")),
+        Command::Config(command) => run_config_command(&command),
+        Command::CheckConfig { file } => check_config(&file),
         Command::Doctor(options) => doctor(&options),
         Command::Upgrade(options) => upgrade(options),
         Command::User(command) => run_user_command(command).map(|()| ExitCode::SUCCESS),
     };
-    outcome.unwrap_or_else(|failure| {
-        eprintln!("ringftpd: {failure}");
-        failure.exit_code()
-    })
+    outcome.unwrap_or_else(|failure| report(&failure))
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    eprintln!("ringftpd: {failure}");
+    failure.exit_code()
 }
 
 /// Help and version go to standard output in full; an error is one line.
@@ -52,6 +73,8 @@ fn report_usage(error: &clap::Error) -> ExitCode {
     let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence);
     let help = match std::env::args().nth(1).as_deref() {
         Some("serve") => "ringftpd serve --help",
+        Some("config") => "ringftpd config --help",
+        Some("check-config") => "ringftpd check-config --help",
         Some("user") => "ringftpd user --help",
         Some("upgrade") => "ringftpd upgrade --help",
         Some("doctor") => "ringftpd doctor --help",

@@ -56,6 +56,29 @@ impl AccountSource {
         })
     }
 
+    /// The source that a changed configuration names. `one_time`: the account that was made at the start, if one was.
+    ///
+    /// # Errors
+    /// There would be no account at all, and a new password would reach nobody.
+    pub(super) fn again(
+        checked: &Checked,
+        keeper: &Arc<Keeper>,
+        one_time: Option<&OneTimeAccount>,
+    ) -> Result<Self, Failure> {
+        let needed = checked.users.is_none() && !checked.anonymous;
+        if needed && one_time.is_none() {
+            let message =
+                "no account would be left: name --users or --anonymous, or start the server again";
+            return Err(Failure::new(Exit::Config, message));
+        }
+        Ok(Self {
+            users: checked.users.clone(),
+            anonymous: checked.anonymous,
+            one_time: one_time.filter(|_| needed).cloned(),
+            keeper: Arc::clone(keeper),
+        })
+    }
+
     /// The one-time account, if there is one.
     #[must_use]
     pub fn one_time(&self) -> Option<&OneTimeAccount> {

@@ -5,6 +5,7 @@ mod accounts;
 mod bandwidth;
 mod doctor;
 mod failure;
+mod file;
 mod logs;
 mod metrics;
 mod network;
@@ -13,6 +14,7 @@ mod privileges;
 mod prompt;
 mod restart;
 mod routes;
+mod running;
 mod serve;
 mod user;
 mod users_store;
@@ -37,6 +39,10 @@ pub use accounts::{AccountSource, OneTimeAccount};
 pub use bandwidth::RateOptions;
 pub use doctor::{DoctorOptions, describe_download, describe_upload, doctor};
 pub use failure::{Exit, Failure, cause, explain_bind_error};
+pub use file::{
+    Change, Complaints, ConfigCommand, Loaded, Origins, Place, Problem, Problems, Refusal, Section,
+    Sources, Structures, check_config, command, run_config_command,
+};
 pub use metrics::MetricsOptions;
 pub use network::{NetworkOptions, ProxyOthers};
 pub use options::{ActiveSourcePort, Command, CommandLine, Protect, Resume, ServeOptions, Switch};
@@ -126,6 +132,8 @@ pub struct Checked {
     pub histogram_log: Option<PathBuf>,
     /// The length of their intervals.
     pub histogram_interval: Duration,
+    /// The configuration file, if there is one.
+    pub config_file: Option<PathBuf>,
 }
 
 /// The files of a certificate.
@@ -247,6 +255,7 @@ impl Checked {
             metrics: options.metrics.metrics,
             histogram_log: histogram_log.map(absolute).transpose()?,
             histogram_interval: options.metrics.histogram_interval,
+            config_file: options.config.as_deref().map(absolute).transpose()?,
         })
     }
 
@@ -335,6 +344,10 @@ fn existing_file(option: &str, path: &Path) -> Result<PathBuf, Failure> {
     let problem = match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => return absolute(path),
         Ok(_) => "it is no file".to_owned(),
+        // At a reload another process may have to read it: whether it can be read shows then.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            return absolute(path);
+        }
         Err(error) => cause(&error),
     };
     let remedy = match option {

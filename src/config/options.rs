@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::access::AccessOptions;
 use super::bandwidth::RateOptions;
 use super::doctor::DoctorOptions;
+use super::file::ConfigCommand;
 use super::metrics::MetricsOptions;
 use super::network::NetworkOptions;
 use super::restart::{RestartOptions, UpgradeOptions};
@@ -49,15 +50,29 @@ pub enum Command {
         Without --users and --anonymous a one-time account with a random password is made and \
         printed.\n\
         Started as root, the server becomes another account once it listens (--run-as).\n\
-        SIGHUP reads certificate, key and users again and opens log files anew; SIGTERM and SIGINT end the server \
-        after the running transfers, at most --grace later; SIGUSR1 writes counts and percentiles to the log; SIGUSR2 \
-        is `ringftpd upgrade`.
-\
+        With --config FILE each of these options can be a key of that file; options given here override it, and \
+        --no-FLAG unsets a flag that it sets. `ringftpd config example` prints one.\n\
+        SIGHUP reads configuration, certificate, key and users again and opens log files anew; SIGTERM and SIGINT end \
+        the server after the running transfers, at most --grace later; SIGUSR1 writes counts and percentiles to the \
+        log; SIGUSR2 is `ringftpd upgrade`.\n\
         Standard output says `explicit FTPS on ADDR:PORT` and `implicit FTPS on ADDR:PORT` for \
         each listener, with --metrics `metrics on http://ADDR:PORT/metrics`, then `ready`.\n\
         Exit status: 0 ended by a signal, 2 wrong option, 66 file missing, 69 io_uring missing, \
         71 system error, 73 cannot make a file, 77 permission missing, 78 wrong contents of a file.")]
     Serve(Box<ServeOptions>),
+    /// Print an example of the configuration file.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Check a configuration file, and the users file, certificate and key that it names.
+    #[command(after_help = "\
+        Each line of standard error is one problem: FILE:LINE:COLUMN, what is wrong, what is allowed. Run it as \
+        the account that starts the server, which must be able to read those files.\n\
+        Exit status: 0 no errors, 66 the file cannot be read, 78 wrong contents.")]
+    CheckConfig {
+        /// The file for `ringftpd serve --config`.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Examine this machine: kernel, io_uring, kernel TLS, limits, network, cards, clock, certificate, files.
     #[command(after_help = "\
         Give it the options of `serve` that are to be looked at. Run it as the account that starts the \
@@ -122,6 +137,9 @@ pub struct ServeOptions {
     /// Directory to serve; made if it does not exist.
     #[arg(value_name = "DIR", default_value = ".")]
     pub directory: PathBuf,
+    /// Configuration file: every option below as a key of its section, see `ringftpd config example`.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 
     /// Listen for explicit FTPS: `ADDR[:PORT]`, `[IPV6][:PORT]`, `:PORT` or `off`; repeatable [default: `[::]:21`].
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = parse_listen, help_heading = LISTENING)]

@@ -69,6 +69,7 @@ impl Privileges {
         let files: Vec<PathBuf> = certificate
             .flat_map(|files| [files.certificate.clone(), files.key.clone()])
             .chain(checked.users.clone())
+            .chain(checked.config_file.clone())
             .collect();
         let keeper = if identity.is_some() && !files.is_empty() {
             Keeper::fork(files).map_err(|error| Failure::new(Exit::System, cause(&error)))?

@@ -1,7 +1,7 @@
 //! Restart and upgrade: the options, where listeners come from, and `ringftpd upgrade`.
 
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -64,11 +64,12 @@ impl Origin {
     /// The listeners: passed, taken over, or bound.
     ///
     /// # Errors
-    /// [`Failure`] with the remedy.
+    /// [`Failure`] with the remedy; `failed` makes it of an address that cannot be bound.
     pub(super) fn listeners(
         &mut self,
         checked: &Checked,
         privileges: &Privileges,
+        failed: impl FnOnce(SocketAddr, std::io::Error) -> Failure,
     ) -> Result<Listeners, Failure> {
         self.lifecycle.state_directory = privileges.state_directory().map(PathBuf::from);
         if checked.take_over {
@@ -80,7 +81,7 @@ impl Origin {
             checked.cores.len(),
             &mut self.passed,
         )
-        .map_err(|(address, error)| Failure::bind(address, &error))
+        .map_err(|(address, error)| failed(address, error))
     }
 
     fn take_over(&mut self, privileges: &Privileges) -> Result<(), Failure> {
@@ -124,7 +125,7 @@ impl Origin {
 /// What a socket of the supervisor is for: its name says so, else its port.
 fn role(socket: activation::Passed, checked: &Checked) -> Result<Passed, Failure> {
     let port = socket.address.port();
-    let among = |addresses: &[std::net::SocketAddr], usual| {
+    let among = |addresses: &[SocketAddr], usual| {
         port == usual || addresses.iter().any(|address| address.port() == port)
     };
     let by_port = || {

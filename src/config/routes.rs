@@ -86,21 +86,30 @@ impl RouteOptions {
 /// # Errors
 /// `--ktls on`, and it works for no suite.
 pub fn kernel_tls(wishes: Wishes, now: Instant) -> Result<(Report, KernelTlsPolicy), Failure> {
-    let report = if (wishes.download, wishes.upload) == (Wanted::Off, Wanted::Off) {
-        probe::unsupported(Problem::NoModule)
-    } else {
+    let report = if wishes.asks_kernel() {
         probe::run()
+    } else {
+        probe::unsupported(Problem::NoModule)
     };
+    demand(&report, wishes)?;
+    let policy = KernelTlsPolicy::new(&report, wishes, now);
+    Ok((report, policy))
+}
+
+/// Holds the operator's wishes against what was found.
+///
+/// # Errors
+/// `--ktls on`, and it works for no suite.
+pub(super) fn demand(report: &Report, wishes: Wishes) -> Result<(), Failure> {
     for (wanted, direction) in [(wishes.download, "download"), (wishes.upload, "upload")] {
         if wanted == Wanted::On
-            && let Some(problem) = missing(&report, direction == "upload")
+            && let Some(problem) = missing(report, direction == "upload")
         {
             let message = format!("--ktls on, but it cannot serve any {direction}: {problem}");
             return Err(Failure::new(Exit::Unavailable, message));
         }
     }
-    let policy = KernelTlsPolicy::new(&report, wishes, now);
-    Ok((report, policy))
+    Ok(())
 }
 
 /// What is the matter with the first suite, if something is with every one.

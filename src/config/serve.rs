@@ -6,15 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use super::file::{Loaded, Refusal, Reloader, Sources};
 use super::restart::Origin;
+use super::running::{self, Running};
 use super::{
     Access, AccountSource, ActiveSourcePort, Checked, CurlTrust, Exit, Failure, Privileges,
     Protect, kernel_tls, log_kernel_tls, print_listeners, print_metrics, print_welcome,
 };
-use crate::admission::{Admission, Limits};
+use crate::admission::Admission;
 use crate::auth::Authenticator;
 use crate::bandwidth::Bandwidth;
-use crate::data::KernelTlsPolicy;
 use crate::logging;
 use crate::proto::session::{self, Requirement};
 use crate::server::{self, Listeners, Outlets, PassiveNames};
@@ -26,7 +27,14 @@ use crate::{data, limits, rt, tls, vfs};
 ///
 /// # Errors
 /// [`Failure`]: what keeps the server from starting, with the remedy.
-pub fn serve(checked: &Checked) -> Result<ExitCode, Failure> {
+pub fn serve(sources: &Sources) -> Result<ExitCode, Refusal> {
+    let loaded = sources.load()?;
+    let located = |failure| Refusal::Failure(loaded.origins.locate(failure));
+    serve_loaded(sources, &loaded).map_err(located)
+}
+
+fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure> {
+    let checked = &loaded.checked;
     let mut log = checked.log.install();
     let mut origin = Origin::new(checked)?;
     host::probe_ring()?;
@@ -35,9 +43,17 @@ pub fn serve(checked: &Checked) -> Result<ExitCode, Failure> {
     let (report, policy) = kernel_tls(checked.routes, began)?;
     let privileges = Privileges::prepare(checked)?;
     let source = AccountSource::new(checked, privileges.keeper())?;
-    let mut listeners = origin.listeners(checked, &privileges)?;
+    let listening = |address, error| {
+        let explicit = checked.explicit.contains(&address);
+        let key = if explicit { "explicit" } else { "implicit" };
+        loaded
+            .origins
+            .locate_at(key, Failure::bind(address, &error))
+    };
+    let mut listeners = origin.listeners(checked, &privileges, listening)?;
     let there = origin.metrics(checked);
-    let metrics = super::metrics::bind(checked.metrics, there, &mut listeners)?;
+    let metrics = super::metrics::bind(checked.metrics, there, &mut listeners)
+        .map_err(|failure| loaded.origins.locate_at("metrics", failure))?;
     let certificate = CertificateSource::new(checked, privileges.keeper());
     let identity = certificate.load()?;
     let tls = tls::Settings::new(&identity, resume(checked))
@@ -54,26 +70,40 @@ pub fn serve(checked: &Checked) -> Result<ExitCode, Failure> {
         checked.histogram_interval,
     )?;
     log_kernel_tls(&report, &policy, checked.routes, began);
-    let mut settings = settings(checked, descriptors, &authenticator, policy);
-    settings.transfer_log = transfer_log;
+    let running = Running {
+        keeper: privileges.keeper(),
+        home,
+        one_time: source.one_time().cloned(),
+        report,
+        probed: checked.routes.asks_kernel(),
+        descriptors,
+        authenticator,
+        admission: admission(checked, descriptors),
+        bandwidth: Bandwidth::new(checked.rates, rt::now()),
+        directory_cache: vfs::DirectoryCache::new(checked.listing_cache_octets),
+        transfer_log,
+        kernel_tls: Arc::new(policy),
+        tls,
+    };
+    let (mut settings, tls) = (running.settings(checked), running.tls.clone());
+    warn_of_doubts(checked);
+    settings.passive.look_up_first();
     welcome(checked, &listeners, &outlets, &source, &identity)
         .map_err(|error| Failure::new(Exit::System, format!("standard output: {error}")))?;
-    let mut in_force = tls.clone();
+    let mut reloader = Reloader::new(sources, loaded, running);
     let lifecycle = origin.lifecycle();
-    server::run(&settings, &tls, listeners, outlets, lifecycle, || {
+    let reload = || {
         logging::reopen();
-        reload_accounts(&source, &home, &authenticator);
-        let renewed = reload_certificate(&certificate, &in_force)?;
-        in_force = renewed.clone();
-        Some(renewed)
-    })
-    .map_err(|error| Failure::new(Exit::System, format!("cannot serve: {error}")))?;
+        reloader.reload()
+    };
+    server::run(&settings, &tls, listeners, outlets, lifecycle, reload)
+        .map_err(|error| Failure::new(Exit::System, format!("cannot serve: {error}")))?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
 
 /// Where certificate and key come from, at the start and on every reload.
-enum CertificateSource {
+pub(super) enum CertificateSource {
     Files {
         certificate: PathBuf,
         key: PathBuf,
@@ -83,7 +113,7 @@ enum CertificateSource {
 }
 
 impl CertificateSource {
-    fn new(checked: &Checked, keeper: Arc<Keeper>) -> Self {
+    pub(super) fn new(checked: &Checked, keeper: Arc<Keeper>) -> Self {
         match &checked.certificate {
             Some(files) => Self::Files {
                 certificate: files.certificate.clone(),
@@ -94,7 +124,7 @@ impl CertificateSource {
         }
     }
 
-    fn load(&self) -> Result<tls::Identity, Failure> {
+    pub(super) fn load(&self) -> Result<tls::Identity, Failure> {
         let identity = match self {
             Self::Files {
                 certificate,
@@ -126,35 +156,7 @@ fn warn_of_expiry(identity: &tls::Identity) {
     }
 }
 
-fn reload_accounts(source: &AccountSource, home: &Path, authenticator: &Authenticator) {
-    match source.load(home) {
-        Ok(accounts) => {
-            authenticator.replace(accounts);
-            tracing::info!("accounts reloaded");
-        }
-        Err(failure) => tracing::error!("accounts not reloaded, the old ones stay: {failure}"),
-    }
-}
-
-fn reload_certificate(source: &CertificateSource, old: &tls::Settings) -> Option<tls::Settings> {
-    let renewed = source.load().and_then(|identity| {
-        let settings = old.with_identity(&identity);
-        let settings = settings.map_err(|error| Failure::new(Exit::System, error.to_string()))?;
-        Ok((settings, identity.sha256_fingerprint()))
-    });
-    match renewed {
-        Ok((settings, fingerprint)) => {
-            tracing::info!(%fingerprint, "certificate reloaded");
-            Some(settings)
-        }
-        Err(failure) => {
-            tracing::error!("certificate not reloaded, the old one stays: {failure}");
-            None
-        }
-    }
-}
-
-fn resume(checked: &Checked) -> tls::Resume {
+pub(super) fn resume(checked: &Checked) -> tls::Resume {
     match checked.resume {
         super::Resume::Off => tls::Resume::Off,
         super::Resume::Prefer => tls::Resume::Prefer,
@@ -169,28 +171,8 @@ fn requirement(protect: Protect) -> Requirement {
     }
 }
 
-fn settings(
-    checked: &Checked,
-    descriptors: u64,
-    authenticator: &Arc<Authenticator>,
-    kernel_tls: KernelTlsPolicy,
-) -> server::Settings {
+pub(super) fn settings(checked: &Checked, running: &Running) -> server::Settings {
     let timers = &checked.timers;
-    let number =
-        |limit: Option<std::num::NonZeroU32>| limit.map_or(0, |limit| limit.get() as usize);
-    let by_descriptors = usize::try_from(descriptors)
-        .unwrap_or(usize::MAX)
-        .saturating_sub(limits::DESCRIPTORS_KEPT);
-    let limits = Limits {
-        connections_max: checked
-            .bounds
-            .connections_max
-            .map_or(by_descriptors, |limit| limit.get() as usize),
-        connections_per_address_max: number(checked.bounds.connections_per_address_max),
-        sessions_per_user_max: number(checked.bounds.sessions_per_user_max),
-    };
-    let Access { list, bans } = checked.access.clone();
-    let admission = Admission::new(limits, list, bans, rt::now());
     server::Settings {
         cores: checked.cores.clone(),
         busy_poll: checked.busy_poll,
@@ -217,33 +199,35 @@ fn settings(
             remove_partial: checked.remove_partial,
             passive_ports: checked.passive_ports.clone(),
             active_source_standard: checked.active_source_port == ActiveSourcePort::Standard,
-            kernel_tls: Arc::new(kernel_tls),
+            kernel_tls: Arc::clone(&running.kernel_tls),
             proxies: checked.proxies.clone(),
         }),
-        bandwidth: Bandwidth::new(checked.rates, rt::now()),
+        bandwidth: Arc::clone(&running.bandwidth),
         files: vfs::Settings {
-            directory_cache: vfs::DirectoryCache::new(checked.listing_cache_octets),
+            directory_cache: Arc::clone(&running.directory_cache),
             ..vfs::Settings::default()
         },
         handshake_time_max: timers.handshake,
         close_time_max: timers.close,
         drain_time_max: timers.drain,
-        admission,
-        authenticator: Arc::clone(authenticator),
-        transfer_log: None,
-        passive: passive_names(checked),
+        admission: Arc::clone(&running.admission),
+        authenticator: Arc::clone(&running.authenticator),
+        transfer_log: running.transfer_log.clone(),
+        passive: PassiveNames::new(checked.passive.clone()),
     }
 }
 
-/// What PASV names, with the names looked up for the first time.
-fn passive_names(checked: &Checked) -> PassiveNames {
+fn admission(checked: &Checked, descriptors: u64) -> Arc<Admission> {
+    let Access { list, bans } = checked.access.clone();
+    Admission::new(running::bounds(checked, descriptors), list, bans, rt::now())
+}
+
+/// Says what can hardly be meant about addresses and proxies.
+pub(super) fn warn_of_doubts(checked: &Checked) {
     let listeners = [&checked.explicit[..], &checked.implicit].concat();
     for doubt in super::network::doubts(&checked.passive, &checked.proxies, &listeners) {
         tracing::warn!("{doubt}");
     }
-    let mut names = PassiveNames::new(checked.passive.clone());
-    names.look_up_first();
-    names
 }
 
 /// Tells on standard output where the server listens, and how to try it.

@@ -84,12 +84,12 @@ impl Connection {
             Action::StartTls => {
                 let now = rt::now();
                 self.marks.handshake = Some(now);
-                let deadline = now + self.core.settings.handshake_time_max;
-                self.channel.start_tls(&self.core.tls.borrow(), deadline)?;
+                let deadline = now + self.settings.handshake_time_max;
+                self.channel.start_tls(&self.settings.tls, deadline)?;
             }
             Action::EndTls => self
                 .channel
-                .end_tls(rt::now() + self.core.settings.close_time_max),
+                .end_tls(rt::now() + self.settings.close_time_max),
             Action::CheckLogin { user, password } => self.check_login(&user, &password),
             Action::Logout => self.login = None,
             Action::File(request) => self.request(request),
@@ -113,7 +113,7 @@ impl Connection {
             }
             Action::Close => {
                 self.channel.close();
-                self.closing = Some(rt::now() + self.core.settings.drain_time_max);
+                self.closing = Some(rt::now() + self.settings.drain_time_max);
             }
         }
         Ok(())
@@ -213,7 +213,7 @@ impl Connection {
     /// What protects a data connection: the TLS session of this control connection.
     pub(super) fn security(&self, role: Role) -> Option<data::Security> {
         let control = Rc::clone(self.channel.control_tls()?);
-        let settings = self.core.tls.borrow().clone();
+        let settings = self.settings.tls.clone();
         Some(data::Security {
             settings,
             control,
@@ -258,7 +258,7 @@ impl Connection {
             security,
             local: self.local,
             peer: self.peer,
-            settings: Arc::clone(&self.core.settings.data),
+            settings: Arc::clone(&self.settings.data),
             budget: self
                 .login
                 .as_ref()
@@ -290,7 +290,7 @@ impl Core {
             download: account.bounds.rate_download,
             upload: account.bounds.rate_upload,
         };
-        let bandwidth = self.settings.bandwidth.session(&account.name, rates);
+        let bandwidth = self.settings().bandwidth.session(&account.name, rates);
         Ok(Login {
             account,
             root,
@@ -312,7 +312,7 @@ impl Core {
             return Some(root);
         }
         let home = account.home.clone();
-        let files = Rc::clone(&self.settings.files);
+        let files = Rc::clone(&self.settings.borrow().files);
         match vfs::Root::open(&home, rights(account.permissions), files) {
             Ok(root) => {
                 let mut roots = self.roots.borrow_mut();

@@ -108,7 +108,7 @@ impl Connection {
 
     /// What a change of the tree needs for its line in the transfer log, if it is to have one.
     pub(super) fn change(&self, request: &FileRequest) -> Option<Change> {
-        let log = self.core.settings.transfer_log.as_ref()?;
+        let log = self.settings.transfer_log.as_ref()?;
         let (operation, path, target) = match request {
             FileRequest::DeleteFile(path) => (Operation::Delete, path, None),
             FileRequest::Rename { from, to } => (Operation::Rename, from, Some(to)),
@@ -187,7 +187,7 @@ impl Connection {
         success: Success,
         reason: Option<&str>,
     ) {
-        let Some(log) = &self.core.settings.transfer_log else {
+        let Some(log) = &self.settings.transfer_log else {
             return;
         };
         let operation = match transfer.kind {

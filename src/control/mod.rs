@@ -58,14 +58,14 @@ pub struct Settings {
     pub drain_time_max: Duration,
     /// Gets a line for each transfer.
     pub transfer_log: Option<Arc<TransferLog>>,
+    /// Certificates and TLS policy.
+    pub tls: tls::Settings,
 }
 
 /// What all control connections of a core share.
 pub struct Core {
-    /// The operator's settings.
-    pub settings: Settings,
-    /// Certificates and TLS policy; replaced on reload.
-    pub tls: RefCell<tls::Settings>,
+    /// The operator's settings for new connections; those that are open keep what they began with.
+    settings: RefCell<Rc<Settings>>,
     /// The addresses that PASV names; replaced when names get other addresses.
     pub passive: RefCell<Arc<PassiveAddresses>>,
     /// Accounts and passwords, shared by all cores.
@@ -92,14 +92,12 @@ impl Core {
     #[must_use]
     pub fn new(
         settings: Settings,
-        tls: tls::Settings,
         authenticator: Arc<Authenticator>,
         admission: Arc<Admission>,
         metrics: Rc<Recorder>,
     ) -> Rc<Self> {
         Rc::new(Self {
-            settings,
-            tls: RefCell::new(tls),
+            settings: RefCell::new(Rc::new(settings)),
             passive: RefCell::default(),
             authenticator,
             admission,
@@ -108,6 +106,17 @@ impl Core {
             connections: RefCell::default(),
             draining: Cell::new(false),
         })
+    }
+
+    /// Those of a connection that begins now.
+    #[must_use]
+    pub fn settings(&self) -> Rc<Settings> {
+        Rc::clone(&self.settings.borrow())
+    }
+
+    /// From now on new connections get these settings.
+    pub fn reload(&self, settings: Settings) {
+        *self.settings.borrow_mut() = Rc::new(settings);
     }
 
     /// Tells every connection that the server ends. `force` ends running transfers too.
@@ -144,6 +153,8 @@ enum Wake {
 
 struct Connection {
     core: Rc<Core>,
+    /// Those that were in force when it was accepted.
+    settings: Rc<Settings>,
     channel: Channel,
     session: Session,
     mailbox: Rc<Mailbox<Letter>>,
@@ -206,8 +217,9 @@ async fn serve_numbered(
     core.connections
         .borrow_mut()
         .insert(number, Rc::clone(&mailbox));
+    let settings = core.settings();
     let session = Session::new(
-        Arc::clone(&core.settings.session),
+        Arc::clone(&settings.session),
         kind,
         shown.unwrap_or(local),
         peer,
@@ -234,6 +246,7 @@ async fn serve_numbered(
             ..Marks::default()
         },
         totals: log::Totals::default(),
+        settings,
         core,
     };
     if connection.core.draining.get() {
@@ -443,7 +456,7 @@ impl Connection {
                     }
                 }
             };
-            let _ = rt::within(self.core.settings.drain_time_max, &socket, wait).await;
+            let _ = rt::within(self.settings.drain_time_max, &socket, wait).await;
         }
         // Ends the polls in flight, which hold the descriptor.
         socket.shut_down();

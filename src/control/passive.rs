@@ -16,7 +16,7 @@ impl Connection {
     pub(super) fn set_up_passive(&mut self) {
         // First, because its port may be the only one left.
         self.setup = None;
-        let settings = Arc::clone(&self.core.settings.data);
+        let settings = Arc::clone(&self.settings.data);
         // Through a proxy the client may come to another address of ours than the proxy does, if it comes
         // directly: nobody else is served on that port wherever it is open.
         let local = match self.shown {

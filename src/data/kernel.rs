@@ -38,6 +38,14 @@ pub struct Wishes {
     pub strict_eof: bool,
 }
 
+impl Wishes {
+    /// Whether the kernel has to be asked what it can do.
+    #[must_use]
+    pub fn asks_kernel(self) -> bool {
+        (self.download, self.upload) != (Wanted::Off, Wanted::Off)
+    }
+}
+
 impl Default for Wishes {
     fn default() -> Self {
         Self {

@@ -17,6 +17,7 @@ mod measure;
 mod prepare;
 pub mod proxy;
 mod receive;
+mod records;
 pub mod route;
 mod secure;
 mod send;
@@ -39,7 +40,7 @@ use crate::limits;
 use crate::metrics::Recorder;
 use crate::proto::TransferEnd;
 use crate::rt::{self, Residency, Socket};
-use crate::tls::{self, Parties, Party};
+use crate::tls;
 use crate::vfs;
 
 pub use connect::{Expected, Listener};
@@ -49,13 +50,12 @@ pub use prepare::Passive;
 pub use proxy::Proxies;
 pub use secure::Security;
 
-use detached::Detached;
 use direct::Rest;
 use measure::Watch;
 use prepare::Early;
+use records::Records;
 use route::{Choice, Protected, Route, Subject};
-use secure::{Begun, Secured};
-use take_over::TakeOver;
+use secure::Begun;
 
 /// What the operator sets for data connections.
 #[derive(Debug, Clone)]
@@ -411,63 +411,6 @@ fn choose(records: &Records, opened: &Opened, ascii: bool, link: &Link) -> Choic
         }
     };
     route::choose(protected, ascii, policy.means(), subject)
-}
-
-/// Who makes the TLS records of a data connection.
-enum Records {
-    /// Nobody: PROT C.
-    None,
-    /// rustls.
-    Rustls(Box<Secured>),
-    /// The kernel, or this process by itself.
-    Detached(Box<Detached>),
-}
-
-impl Records {
-    /// Lets the kernel make them, where that is still possible.
-    async fn take_over(
-        self,
-        socket: &Socket,
-        choice: &mut Choice,
-        link: &Link,
-    ) -> Result<Self, TransferEnd> {
-        let Self::Rustls(secured) = self else {
-            return Ok(self);
-        };
-        let parties = Parties {
-            seals: Party::Kernel,
-            opens: Party::Process,
-        };
-        match take_over::take_over(socket, secured, parties, link).await? {
-            // What the client sends before a download is of no interest.
-            TakeOver::Done { detached, .. } => Ok(Self::Detached(detached)),
-            TakeOver::Declined { secured, reason } => {
-                *choice = Choice {
-                    route: Route::UserTls,
-                    fallback: Some(reason),
-                };
-                Self::Rustls(secured).detach(socket, link).await
-            }
-        }
-    }
-
-    /// Takes them out of rustls, where that is possible.
-    async fn detach(self, socket: &Socket, link: &Link) -> Result<Self, TransferEnd> {
-        let Self::Rustls(secured) = self else {
-            return Ok(self);
-        };
-        match take_over::take_over(socket, secured, Parties::PROCESS, link).await? {
-            TakeOver::Done { detached, .. } => Ok(Self::Detached(detached)),
-            TakeOver::Declined { secured, .. } => Ok(Self::Rustls(secured)),
-        }
-    }
-
-    fn detached(&mut self) -> Option<&mut Detached> {
-        match self {
-            Self::Detached(detached) => Some(detached),
-            Self::None | Self::Rustls(_) => None,
-        }
-    }
 }
 
 /// What every step of a transfer needs.

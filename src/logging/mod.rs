@@ -12,11 +12,11 @@ mod transfer;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, reload};
 
 pub use session::{InSession, in_session, in_this_session, next_session, session};
 pub use transfer::{
@@ -46,6 +46,9 @@ pub struct LevelError {
 
 /// The environment variable that names the level when no option does.
 pub const LEVEL_VARIABLE: &str = "RINGFTPD_LOG";
+
+/// Puts another filter into force, once logs are installed.
+static CHANGE_FILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 
 /// The checked form and level of logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,16 +96,26 @@ impl LogSettings {
             shape,
             outlet: Arc::clone(&outlet),
         };
+        let (filter, handle) = reload::Layer::new(EnvFilter::new(&self.filter));
         // An error says that logs go somewhere already.
-        let _ = tracing_subscriber::registry()
-            .with(EnvFilter::new(&self.filter))
-            .with(layer)
-            .try_init();
+        let installed = tracing_subscriber::registry().with(filter).with(layer);
+        if installed.try_init().is_ok() {
+            // A handle fails when its logs are gone.
+            let change = move |filter| drop(handle.reload(filter));
+            let _ = CHANGE_FILTER.set(Box::new(change));
+        }
         register(&outlet);
         Log {
             outlet,
             sink,
             file: self.file.clone(),
+        }
+    }
+
+    /// Puts this level into force; form and file stay those of [`LogSettings::install`].
+    pub fn change_level(&self) {
+        if let Some(change) = CHANGE_FILTER.get() {
+            change(EnvFilter::new(&self.filter));
         }
     }
 

@@ -85,7 +85,8 @@ pub(super) struct Entrance {
 impl Entrance {
     /// Takes a connection that was accepted.
     pub(super) fn receive(self: &Rc<Self>, socket: Socket, from: SocketAddr, now: Instant) {
-        let proxies = &self.core.settings.data.proxies;
+        let settings = self.core.settings();
+        let proxies = &settings.data.proxies;
         if proxies.trust(from.ip()) {
             if self.awaited.count() >= limits::PROXY_HEADERS_AWAITED_MAX {
                 return self.turn_away(&socket, from, &TOO_MANY_AWAITED);
@@ -113,7 +114,7 @@ impl Entrance {
         self.awaited.next.set(number + 1);
         let awaited = &self.awaited.sockets;
         awaited.borrow_mut().insert(number, socket.clone());
-        let limit = self.core.settings.data.proxies.time_max;
+        let limit = self.core.settings().data.proxies.time_max;
         let read = proxy::read_header(socket, limit).await;
         awaited.borrow_mut().remove(&number);
         proxy::note(&self.core.metrics, Channel::Control, from, &read);

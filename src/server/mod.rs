@@ -18,7 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use crate::admission::Admission;
@@ -55,7 +55,7 @@ const DRAIN_INTERVAL: Duration = Duration::from_millis(10);
 /// The same for one that may have its connections for hours.
 const RETIRED_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What the server is made of. Everything in it is shared by all cores and never changes.
+/// What the server is made of. Everything in it is shared by all cores; a reload replaces it as a whole.
 #[derive(Clone)]
 pub struct Settings {
     /// CPUs to use, one thread each.
@@ -98,16 +98,20 @@ enum Command {
     Drain,
     /// End now.
     Force,
-    /// New certificates.
-    Reload(tls::Settings),
+    /// Other settings for new connections.
+    Reload(Box<Reloaded>),
     /// What PASV names from now on.
     PassiveAddresses(Arc<PassiveAddresses>),
     /// Hand over what was recorded, and go on in these books.
     Report(Books, oneshot::Sender<Books>),
 }
 
+/// What a reload puts into force: for new connections, and the grace period. Cores, busy polling,
+/// admission and accounts are those of the start.
+pub type Reloaded = (Settings, tls::Settings);
+
 /// Serves until SIGTERM or SIGINT, or until another process has taken over and the last session has ended; SIGHUP
-/// calls `reload` for new TLS settings, SIGUSR1 writes counts and percentiles to the log, as the end does, SIGUSR2
+/// calls `reload` for new settings, SIGUSR1 writes counts and percentiles to the log, as the end does, SIGUSR2
 /// starts the process that takes over.
 ///
 /// # Errors
@@ -118,7 +122,7 @@ pub fn run(
     listeners: Listeners,
     outlets: Outlets,
     lifecycle: Lifecycle,
-    mut reload: impl FnMut() -> Option<tls::Settings>,
+    mut reload: impl FnMut() -> Option<Reloaded>,
 ) -> io::Result<()> {
     let catalogue = Arc::new(Catalogue::new(&data::names()));
     let mut commands = Vec::new();
@@ -160,12 +164,14 @@ pub fn run(
                 metrics.abort();
             }
         };
-        let again = Arc::new(Notify::new());
-        let (names, cores) = (settings.passive.clone(), commands.clone());
-        tokio::spawn(passive::keep(names, Arc::clone(&again), cores));
+        let plans = passive::start(settings.passive.clone(), commands.clone());
         let reload = || {
-            again.notify_one();
-            reload()
+            let reloaded = reload();
+            passive::renew(
+                &plans,
+                reloaded.as_ref().map(|(settings, _)| &settings.passive),
+            );
+            reloaded
         };
         let watched = (&mut signals, &mut life);
         watch_signals(&commands, &threads, &monitor, watched, retire, reload).await?;
@@ -246,7 +252,7 @@ async fn watch_signals<T>(
     monitor: &Monitor,
     (signals, life): (&mut Signals, &mut Life),
     retire: impl Fn(),
-    mut reload: impl FnMut() -> Option<tls::Settings>,
+    mut reload: impl FnMut() -> Option<Reloaded>,
 ) -> io::Result<()> {
     let tell = |command: fn() -> Command| {
         for core in commands {
@@ -279,9 +285,9 @@ async fn watch_signals<T>(
                 tell(|| Command::Drain);
             }
             Heard::HangUp => {
-                if let Some(tls) = life.reload(&mut reload) {
+                if let Some(reloaded) = life.reload(&mut reload) {
                     for core in commands {
-                        let _ = core.send(Command::Reload(tls.clone()));
+                        let _ = core.send(Command::Reload(Box::new(reloaded.clone())));
                     }
                 }
             }
@@ -317,33 +323,22 @@ async fn watch_signals<T>(
 
 /// A core's main task.
 async fn serve_core(
-    settings: Settings,
+    mut settings: Settings,
     tls: tls::Settings,
     listeners: Vec<CoreListener>,
     (mut commands, recorder, pulse): (mpsc::UnboundedReceiver<Command>, Rc<Recorder>, Pulse),
 ) {
-    let control = control::Settings {
-        session: settings.session,
-        data: settings.data,
-        bandwidth: settings.bandwidth,
-        files: Rc::new(settings.files),
-        handshake_time_max: settings.handshake_time_max,
-        close_time_max: settings.close_time_max,
-        drain_time_max: settings.drain_time_max,
-        transfer_log: settings.transfer_log,
-    };
     let core = control::Core::new(
-        control,
-        tls,
-        settings.authenticator,
-        settings.admission,
+        control_settings(&settings, tls),
+        Arc::clone(&settings.authenticator),
+        Arc::clone(&settings.admission),
         recorder,
     );
     *core.passive.borrow_mut() = Arc::new(settings.passive.addresses());
     rt::busy_poll(settings.busy_poll);
     rt::spawn(monitor::watch_delay(Rc::clone(&core), pulse));
     let mut acceptors = Acceptors::start(&core, listeners);
-    let end = serve_until_told(&core, &mut acceptors, &mut commands, settings.retire).await;
+    let end = serve_until_told(&core, &mut acceptors, &mut commands, &mut settings).await;
     acceptors.stop().await;
     acceptors.awaited().shut_down();
     let force = match end {
@@ -369,6 +364,21 @@ async fn serve_core(
     }
 }
 
+/// What connections of a core need of the settings.
+fn control_settings(settings: &Settings, tls: tls::Settings) -> control::Settings {
+    control::Settings {
+        session: Arc::clone(&settings.session),
+        data: Arc::clone(&settings.data),
+        files: Rc::new(settings.files.clone()),
+        handshake_time_max: settings.handshake_time_max,
+        close_time_max: settings.close_time_max,
+        drain_time_max: settings.drain_time_max,
+        tls,
+        bandwidth: Arc::clone(&settings.bandwidth),
+        transfer_log: settings.transfer_log.clone(),
+    }
+}
+
 /// How a core's service ends.
 enum End {
     /// The last session has ended after another process had taken over.
@@ -385,7 +395,7 @@ async fn serve_until_told(
     core: &control::Core,
     acceptors: &mut Acceptors,
     commands: &mut mpsc::UnboundedReceiver<Command>,
-    retire_time: Duration,
+    settings: &mut Settings,
 ) -> End {
     let mut retired = None;
     loop {
@@ -396,12 +406,16 @@ async fn serve_until_told(
             () = rt::sleep_until(last), if retired.is_some() => Some(Command::Drain),
         };
         match command {
-            Some(Command::Reload(tls)) => *core.tls.borrow_mut() = tls,
+            Some(Command::Reload(reloaded)) => {
+                let tls;
+                (*settings, tls) = *reloaded;
+                core.reload(control_settings(settings, tls));
+            }
             Some(Command::PassiveAddresses(addresses)) => *core.passive.borrow_mut() = addresses,
             Some(Command::Report(books, reply)) => report(core, books, reply),
             Some(Command::Retire) => {
                 acceptors.stop().await;
-                retired = Some(rt::now() + retire_time);
+                retired = Some(rt::now() + settings.retire);
             }
             Some(Command::Drain) => return End::Drain,
             Some(Command::Force) | None => return End::Force,

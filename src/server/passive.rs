@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
 use std::sync::Arc;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::Command;
@@ -201,24 +201,59 @@ fn look_up(name: &str) -> Answer {
     Ok(addresses.collect())
 }
 
-/// Looks the names up now and then, at once after `again`, and tells the cores what has changed. Ends at
-/// once when there are no names.
-pub(super) async fn keep(
+/// Keeps the names up to date. What is sent is the plan from then on.
+pub(super) fn start(
+    names: PassiveNames,
+    cores: Vec<mpsc::UnboundedSender<Command>>,
+) -> watch::Sender<PassivePlan> {
+    let (plans, plan) = watch::channel(names.plan.clone());
+    tokio::spawn(keep(names, plan, cores));
+    plans
+}
+
+/// After a reload: has the names looked up again, those of another plan if there is one.
+pub(super) fn renew(plans: &watch::Sender<PassivePlan>, names: Option<&PassiveNames>) {
+    plans.send_modify(|plan| {
+        if let Some(names) = names {
+            plan.clone_from(&names.plan);
+        }
+    });
+}
+
+/// Looks the names up now and then, at once when a plan comes, be it the same, and tells the cores what has changed.
+async fn keep(
     mut names: PassiveNames,
-    again: Arc<Notify>,
+    mut plans: watch::Receiver<PassivePlan>,
     cores: Vec<mpsc::UnboundedSender<Command>>,
 ) {
-    if names.plan.names().is_empty() {
-        return;
-    }
+    let tell = |names: &PassiveNames| {
+        let addresses = Arc::new(names.addresses());
+        for core in &cores {
+            // A core that has ended needs none.
+            let _ = core.send(Command::PassiveAddresses(Arc::clone(&addresses)));
+        }
+    };
     loop {
         let wait = match names.all_known() {
             true => limits::PASSIVE_NAME_INTERVAL,
             false => limits::PASSIVE_NAME_RETRY_INTERVAL,
         };
-        // Early because it was asked for, or because it is time: all the same.
-        let _ = tokio::time::timeout(wait, again.notified()).await;
+        match tokio::time::timeout(wait, plans.changed()).await {
+            Ok(Ok(())) => {
+                let plan = plans.borrow_and_update().clone();
+                if plan != names.plan {
+                    names.plan = plan;
+                    tell(&names);
+                }
+            }
+            // The server ends.
+            Ok(Err(_)) => return,
+            Err(_) => {}
+        }
         let asked = names.plan.names();
+        if asked.is_empty() {
+            continue;
+        }
         let answers = rt::blocking(move || {
             let answers = asked.into_iter().map(|name| {
                 let answer = look_up(&name);
@@ -227,11 +262,7 @@ pub(super) async fn keep(
             answers.collect()
         });
         if names.learn(answers.await) {
-            let addresses = Arc::new(names.addresses());
-            for core in &cores {
-                // A core that has ended needs none.
-                let _ = core.send(Command::PassiveAddresses(Arc::clone(&addresses)));
-            }
+            tell(&names);
         }
     }
 }

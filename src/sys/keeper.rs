@@ -37,6 +37,10 @@ struct Process {
 const STATUS_READ: u8 = 0;
 const STATUS_FAILED: u8 = 1;
 
+/// Why root does not help with a path that the keeper was not told of.
+const NEW_PATH: &str = "Permission denied; root was given away, and this path is new since then: let the server's \
+                        account read it, or start the server again";
+
 impl Keeper {
     /// A keeper without a process of its own: this process reads, with the rights it has.
     #[must_use]
@@ -72,17 +76,21 @@ impl Keeper {
         }
     }
 
-    /// Reads the file of this path, one of those named at the start. Blocks.
+    /// Reads the file of this path. One that was not named at the start is read with the rights of this process: the
+    /// keeper would not know it from what a stranger asks for. Blocks.
     ///
     /// # Errors
-    /// The system's; `InvalidInput` for a path that was not named.
+    /// The system's.
     pub fn read(&self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
         let position = self.files.iter().position(|file| file == path);
         let number = position.and_then(|position| u8::try_from(position).ok());
-        let number = number.ok_or(io::ErrorKind::InvalidInput)?;
-        match &self.process {
-            None => read_file(path),
-            Some(process) => {
+        match (&self.process, number) {
+            (None, _) => read_file(path),
+            (Some(_), None) => read_file(path).map_err(|error| match error.kind() {
+                io::ErrorKind::PermissionDenied => io::Error::new(error.kind(), NEW_PATH),
+                _ => error,
+            }),
+            (Some(process), Some(number)) => {
                 let mut socket = process
                     .socket
                     .lock()

@@ -102,7 +102,7 @@ struct Ordered {
 
 /// The TLS settings of the whole server, for one certificate and one policy.
 ///
-/// Cheap to clone. A reload makes a new value with [`Settings::with_identity`], which shares the
+/// Cheap to clone. A reload makes a new value with [`Settings::renewed`], which shares the
 /// sessions, so that clients connected before keep resuming.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -122,12 +122,15 @@ impl Settings {
         Self::build(identity, resume, store)
     }
 
-    /// The same policy and the same sessions with another certificate.
+    /// Another certificate and policy. The sessions stay, unless resumption is switched on or off.
     ///
     /// # Errors
     /// As [`Settings::new`].
-    pub fn with_identity(&self, identity: &Identity) -> Result<Self, rustls::Error> {
-        Self::build(identity, self.resume, Arc::clone(&self.store))
+    pub fn renewed(&self, identity: &Identity, resume: Resume) -> Result<Self, rustls::Error> {
+        if self.store.enabled() == (resume != Resume::Off) {
+            return Self::build(identity, resume, Arc::clone(&self.store));
+        }
+        Self::new(identity, resume)
     }
 
     /// The policy these settings were made with.

@@ -342,7 +342,15 @@ fn port_range() -> (u16, u16) {
 
 fn command(options: &[&str], directory: &Path, passive_ports: (u16, u16)) -> Command {
     let mut command = Command::new(program());
-    command.arg("serve").arg(directory.join("public"));
+    command.arg("serve");
+    let (first, last) = passive_ports;
+    let ports = format!("{first}-{last}");
+    if options.first() == Some(&"--config") {
+        // The file says everything else.
+        command.args(["--passive-ports", &ports]).args(options);
+        return command;
+    }
+    command.arg(directory.join("public"));
     let mut usual = |option: &str, value: &dyn AsRef<std::ffi::OsStr>| {
         if !options.contains(&option) {
             command.arg(option).arg(value);
@@ -355,8 +363,7 @@ fn command(options: &[&str], directory: &Path, passive_ports: (u16, u16)) -> Com
     usual("--key", &Identity::shared().key_file);
     usual("--state-dir", &directory.join("state"));
     usual("--bad-login-delay", &"50ms");
-    let (first, last) = passive_ports;
-    usual("--passive-ports", &format!("{first}-{last}"));
+    usual("--passive-ports", &ports);
     usual("--log-level", &"debug");
     if rustix::process::geteuid().is_root() {
         usual("--run-as", &"root");

@@ -24,6 +24,7 @@ fn input() -> Input {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of facts")]
 fn a_machine_is_read_from_its_files() {
     let root = tempfile::tempdir().unwrap();
     put(

@@ -27,6 +27,7 @@ fn day(days: u64) -> Option<std::time::SystemTime> {
 }
 
 /// A machine that is as it should be.
+#[expect(clippy::too_many_lines, reason = "a table of facts")]
 fn facts() -> Facts {
     let mut settings: std::collections::BTreeMap<String, String> = tuning::settings()
         .into_iter()
@@ -325,6 +326,7 @@ fn descriptors_are_those_that_the_server_would_have() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of facts")]
 fn ports_and_firewalls_are_judged() {
     use Severity::{Advice, Warning};
     let closed = |tool, chain: &'static str, accepted: Vec<std::ops::RangeInclusive<u16>>| {
