@@ -169,7 +169,7 @@ fn warnings_count_only_when_asked_for() {
     assert_eq!(status, 0);
     let found = finding(&report_, "users-file");
     assert_eq!(found["severity"], "warning");
-    assert_eq!(found["fix"], format!("chmod 600 {path}"));
+    assert_eq!(found["fix"], format!("chmod 640 {path}"));
     assert_eq!(report(&["--users", path, "--strict"]).1, 1);
 }
 

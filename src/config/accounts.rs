@@ -109,15 +109,15 @@ impl AccountSource {
     }
 }
 
-/// Warns when others than the owner may read the users file.
+/// Warns when others than the owner and the group may read the users file, or the group may write it.
 fn warn_of_mode(path: &Path) {
     let Ok(metadata) = std::fs::metadata(path) else {
         return;
     };
     let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    if mode & 0o037 != 0 {
         tracing::warn!(
-            "{} has mode {mode:o} and can be used by others than its owner: `chmod 600 {}`",
+            "{} has mode {mode:o} and can be used by others than its owner and group: `chmod 640 {}`",
             path.display(),
             path.display()
         );

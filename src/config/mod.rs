@@ -40,8 +40,9 @@ pub use bandwidth::RateOptions;
 pub use doctor::{DoctorOptions, describe_download, describe_upload, doctor};
 pub use failure::{Exit, Failure, cause, explain_bind_error};
 pub use file::{
-    Change, Complaints, ConfigCommand, Loaded, Origins, Place, Problem, Problems, Refusal, Section,
-    Sources, Structures, check_config, command, run_config_command,
+    Change, Complaints, ConfigCommand, Loaded, ManualKey, ManualSection, Origins, Place, Problem,
+    Problems, Refusal, Section, Sources, Structures, check_config, command, manual,
+    run_config_command, structures,
 };
 pub use metrics::MetricsOptions;
 pub use network::{NetworkOptions, ProxyOthers};

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -75,7 +75,8 @@ pub(super) fn missing(path: &Path) -> Failure {
     Failure::file(Exit::NoInput, path, message)
 }
 
-/// Writes a file next to the old one, 0600 from its first moment, and renames it.
+/// Writes a file next to the old one, 0600 from its first moment, and renames it. Where the group may read the old one, it
+/// may read the new one.
 fn replace(path: &Path, directory: &File, contents: &[u8]) -> io::Result<()> {
     let temporary = temporary_path(path);
     let written = write_new(&temporary, path, contents)
@@ -100,6 +101,10 @@ fn write_new(temporary: &Path, old: &Path, contents: &[u8]) -> io::Result<()> {
         if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
             fchown(&file, Some(old.uid()), Some(old.gid()))?;
         }
+        // A service that is not the owner reads it by its group.
+        file.set_permissions(std::fs::Permissions::from_mode(
+            0o600 | (old.mode() & 0o040),
+        ))?;
     }
     file.write_all(contents)?;
     file.sync_all()
@@ -125,8 +130,6 @@ pub(super) fn make_directory(path: &Path, private: bool) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
     use crate::auth::{Permissions, User, hash_password};
 
@@ -139,12 +142,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (real, link) = (directory.path().join("real"), directory.path().join("link"));
         update(&real, true, |users| users.add("one", user())).unwrap();
+        let first = std::fs::metadata(&real).unwrap().permissions().mode();
+        assert_eq!(first & 0o7777, 0o600);
         std::os::unix::fs::symlink(&real, &link).unwrap();
         std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o644)).unwrap();
         update(&link, false, |users| users.add("two", user())).unwrap();
         assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
         let mode = std::fs::metadata(&real).unwrap().permissions().mode();
-        assert_eq!(mode & 0o7777, 0o600);
+        assert_eq!(
+            mode & 0o7777,
+            0o640,
+            "the group's right to read is kept, no other"
+        );
         let users = read(&real).unwrap().unwrap();
         let names: Vec<&str> = users.iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["one", "two"]);

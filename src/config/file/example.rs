@@ -70,14 +70,7 @@ pub(super) fn example(table: &Table, sections: &[Section]) -> String {
 }
 
 fn describe(text: &mut String, key: &Key) {
-    let mut help = key.help();
-    if let Some(default) = key.default().filter(|_| key.is_path()) {
-        let _ = write!(
-            help,
-            " [default: `{default}`, from where the server is started]"
-        );
-    }
-    comment(text, &help);
+    comment(text, &help(key));
     let change = match key.change {
         Some(Change::Live) => "live",
         Some(Change::Restart) | None => "restart",
@@ -86,8 +79,21 @@ fn describe(text: &mut String, key: &Key) {
     let _ = write!(text, "#{} = {}\n\n", key.name, default(key));
 }
 
+/// What the key means.
+pub(super) fn help(key: &Key) -> String {
+    let mut help = key.help();
+    if let Some(default) = key.default().filter(|_| key.is_path()) {
+        // Writing to a string cannot fail.
+        let _ = write!(
+            help,
+            " [default: `{default}`, from where the server is started]"
+        );
+    }
+    help
+}
+
 /// The default as TOML.
-fn default(key: &Key) -> String {
+pub(super) fn default(key: &Key) -> String {
     match (key.kind, key.default()) {
         (Kind::Flag, _) => "false".to_owned(),
         (Kind::Many, None) => "[]".to_owned(),

@@ -8,6 +8,7 @@
 mod blame;
 mod check;
 mod example;
+mod manual;
 mod nearest;
 mod parse;
 mod problem;
@@ -22,6 +23,7 @@ mod words;
 pub use blame::Origins;
 pub use check::check_config;
 pub use example::{ConfigCommand, run_config_command};
+pub use manual::{ManualKey, ManualSection, manual, structures};
 pub use problem::{Place, Problem, Problems};
 pub(super) use reload::Reloader;
 pub use sections::{Complaints, Section, Structures};

@@ -22,7 +22,8 @@ const FREE_PERCENT_MIN: u64 = 5;
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(file) = &facts.users {
-        findings.push(secret("users-file", file, facts, 0o077, "600"));
+        // The group may be that of a service that is not the owner.
+        findings.push(secret("users-file", file, facts, 0o037, "640"));
     }
     if let Some(file) = &facts.key {
         // Debian's group ssl-cert may read keys.

@@ -143,7 +143,7 @@ fn files_are_judged() {
         users(|f| f.mode = 0o644),
         "users-file",
         Warning,
-        "chmod 600 /etc/ringftpd/users.toml",
+        "chmod 640 /etc/ringftpd/users.toml",
     );
     spoilt(
         users(|f| f.problem = Some("gone".to_owned())),
