@@ -50,6 +50,8 @@ pub struct Sources {
     given: Vec<OsString>,
     /// The same, less what is no option, with absolute paths: what a reload parses, perhaps in another directory.
     pinned: Vec<Setting>,
+    /// `--take-over`, which is about this very start and no key of the file.
+    take_over: bool,
     file: Option<PathBuf>,
 }
 
@@ -98,6 +100,7 @@ impl Sources {
                 table,
                 given,
                 pinned: Vec::new(),
+                take_over: false,
                 file: None,
             });
         };
@@ -125,6 +128,7 @@ impl Sources {
             table,
             given,
             pinned,
+            take_over: matches.get_flag("take_over"),
             file: file.map(PathBuf::from),
         })
     }
@@ -322,6 +326,7 @@ impl Sources {
         let options = ServeOptions::from_arg_matches(&matches).map_err(failed)?;
         let mut checked = Checked::new(options).map_err(Stage::Check)?;
         checked.config_file.clone_from(&self.file);
+        checked.take_over = self.take_over;
         Ok((matches, checked))
     }
 

@@ -269,11 +269,13 @@ fn the_command_line_overrides_the_file() {
     ];
     let loaded = loaded(directory.path(), text, &words);
     assert_eq!(loaded.checked.directory, PathBuf::from("/elsewhere"));
-    assert!(!loaded.checked.anonymous);
+    assert!(!loaded.checked.anonymous && !loaded.checked.take_over);
     assert_eq!(loaded.checked.timers.idle.as_secs(), 9);
     assert_eq!(loaded.checked.timers.grace.as_secs(), 8);
     let ports: Vec<u16> = loaded.checked.explicit.iter().map(|a| a.port()).collect();
     assert_eq!(ports, [2123]);
+    let again = Sources::new(vec!["--take-over".into()]).unwrap().load();
+    assert!(again.unwrap().checked.take_over, "no key, but an option");
     // Of what is overridden a place would mislead.
     assert_eq!(loaded.origins.place("idle-timeout"), None);
     assert!(loaded.origins.place("grace").is_some());
