@@ -186,10 +186,20 @@ pub fn run(
         Ok::<_, io::Error>(life)
     })?;
     drop(commands);
+    let (last, result) = join(threads);
+    watching.block_on(monitor.finish(last));
+    life.end();
+    result
+}
+
+/// Waits for the cores: their last books, and the first error.
+fn join(
+    threads: Vec<thread::JoinHandle<io::Result<Books>>>,
+) -> (Vec<Option<Books>>, io::Result<()>) {
     let mut result = Ok(());
     let mut last = Vec::new();
     for thread in threads {
-        let ended: io::Result<Books> = thread
+        let ended = thread
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("a core's thread panicked")));
         match ended {
@@ -200,9 +210,7 @@ pub fn run(
             }
         }
     }
-    watching.block_on(monitor.finish(last));
-    life.end();
-    result
+    (last, result)
 }
 
 /// What the main thread waits for.
