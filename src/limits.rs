@@ -80,6 +80,8 @@ pub const KERNEL_TLS_SUSPENSION: Duration = Duration::from_secs(60);
 pub const TLS_RECORDS_PER_KEY_MAX: u64 = 1 << 24;
 /// Fewest records that a key can be told to protect: keys must not change with every chunk.
 pub const TLS_RECORDS_PER_KEY_MIN: u64 = 1024;
+/// Room for any record of TLS that is not data, as the kernel hands it over: alerts, key updates, tickets of a client.
+pub const CONTROL_RECORD_OCTETS_MAX: usize = 64;
 /// Chunks sent from this process before what the client says meanwhile is looked at.
 pub const CHUNKS_PER_LOOK: u32 = 16;
 /// Records of a client looked at between two chunks of a download: it should be silent.
@@ -111,8 +113,7 @@ pub const PASSIVE_PORT_TRIES_RANDOM: usize = 16;
 /// Ports tried in order after that before the client is told that there is none; each costs a few
 /// microseconds, during which the core does nothing else.
 pub const PASSIVE_PORT_TRIES_MAX: usize = 1024;
-/// Connections of proxies that wait for their PROXY header at once, on one listener of a core. Proxies send it
-/// right away.
+/// Connections of proxies that wait for their PROXY header at once, on a core. Proxies send it right away.
 pub const PROXY_HEADERS_AWAITED_MAX: usize = 1024;
 /// Shortest time between two warnings of a core about PROXY headers that are missing, bad, or not believed.
 pub const PROXY_WARNING_INTERVAL: Duration = Duration::from_secs(10);

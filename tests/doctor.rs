@@ -1,5 +1,11 @@
 //! `ringftpd doctor` as a person or a script runs it, and the files in `tuning/` as their programs see them.
-#![allow(clippy::unwrap_used, reason = "tests panic when they fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "tests panic when they fail, and have a clock"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -124,6 +124,20 @@ impl Admission {
         address: IpAddr,
         now: Instant,
     ) -> Result<ConnectionPermit, Refused> {
+        self.check(address, now)?;
+        self.count(address)
+    }
+
+    /// Lets a connection of a trusted proxy in that speaks for nobody: its address is not judged, because nobody's
+    /// failures but those of all clients together would shut it out, only counted.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn enter_trusted(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionPermit, Refused> {
+        self.count(address)
+    }
+
+    fn check(&self, address: IpAddr, now: Instant) -> Result<(), Refused> {
         if self.listed.load(Ordering::Acquire) {
             let access = Arc::clone(&lock(&self.access));
             if !access.allows(address) {
@@ -133,6 +147,10 @@ impl Admission {
         if self.guard.banned(address, now).is_some() {
             return Err(Refused::Banned);
         }
+        Ok(())
+    }
+
+    fn count(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionPermit, Refused> {
         let limit = self.connections_max.load(Ordering::Relaxed);
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
         let client = Network::client(address);

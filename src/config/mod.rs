@@ -260,10 +260,10 @@ impl Checked {
         })
     }
 
-    /// Whether active data connections are to come from ports 20 and 989.
+    /// Whether active data connections are to come from ports 20 and 989, now or after a reload that permits them.
     #[must_use]
     pub fn needs_bind_right(&self) -> bool {
-        self.active && self.active_source_port == ActiveSourcePort::Standard
+        self.active_source_port == ActiveSourcePort::Standard
     }
 }
 

@@ -261,6 +261,7 @@ async fn serve_numbered(
     connection.handshake_given_up();
     connection.end().await;
     connection.log_end(accepted);
+    connection.part().await;
 }
 
 impl Connection {
@@ -438,6 +439,10 @@ impl Connection {
             actions::give_up(opened).await;
         }
         self.core.connections.borrow_mut().remove(&self.number);
+    }
+
+    /// Lets the client close first, for a while: what it may still send would be answered with a reset.
+    async fn part(&self) {
         let socket = self.channel.socket().clone();
         if socket.finish_sending().is_ok() {
             let wait = async {

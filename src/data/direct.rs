@@ -59,7 +59,7 @@ pub(super) async fn sendfile(
         }
         rest.offset = chunk.end;
         let sending = sendfile_chunk(socket, file, chunk, link);
-        let (warmed, sent) = tokio::join!(warm(file, rest.front(chunk.len())), sending);
+        let (warmed, sent) = tokio::join!(warm(file, rest.front(chunk_max)), sending);
         rest.offset = sent?;
         if rest.offset < chunk.end {
             break;

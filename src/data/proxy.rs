@@ -149,7 +149,7 @@ pub fn warn_of_unknown(peer: SocketAddr) {
         let peer = peer.ip().to_canonical();
         warn!(
             %peer,
-            "a connection began with a PROXY header, which is not believed: if this is your proxy,              add its address to --proxy-from"
+            "a connection began with a PROXY header, which is not believed: if this is your proxy, add its address to --proxy-from"
         );
     }
 }

@@ -329,7 +329,9 @@ async fn receive_record(
 ) -> Result<Received, TransferEnd> {
     let chunk = limits::TRANSFER_CHUNK_OCTETS;
     let permitted = link.permitted(chunk as u64).await?;
-    let permitted = usize::try_from(permitted).unwrap_or(chunk).min(chunk);
+    let permitted = usize::try_from(permitted).unwrap_or(chunk);
+    // Room for an alert or a new key as a whole: half of one would be another.
+    let permitted = permitted.clamp(limits::CONTROL_RECORD_OCTETS_MAX, chunk);
     let began = rt::now();
     let mut pause = None;
     loop {

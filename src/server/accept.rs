@@ -25,20 +25,29 @@ pub(super) struct Acceptors {
     stopped: Rc<Cell<bool>>,
     at_work: Vec<(Socket, JoinHandle<()>)>,
     awaited: Rc<Awaited>,
+    listeners: Vec<CoreListener>,
 }
 
 impl Acceptors {
+    /// Nothing is accepted yet.
+    pub(super) fn new(listeners: Vec<CoreListener>) -> Self {
+        Self {
+            stopped: Rc::default(),
+            at_work: Vec::new(),
+            awaited: Rc::default(),
+            listeners,
+        }
+    }
+
     /// Starts to accept.
-    pub(super) fn start(core: &Rc<Core>, listeners: Vec<CoreListener>) -> Self {
-        let stopped = Rc::new(Cell::new(false));
-        let awaited = Rc::new(Awaited::default());
+    pub(super) fn start(&mut self, core: &Rc<Core>) {
         let start = |listener: CoreListener| {
             let socket = Socket::new(listener.fd);
             let acceptor = Acceptor {
                 entrance: Rc::new(Entrance {
                     core: Rc::clone(core),
                     kind: listener.kind,
-                    awaited: Rc::clone(&awaited),
+                    awaited: Rc::clone(&self.awaited),
                 }),
                 listener: socket.clone(),
                 // Others shall have some of them.
@@ -47,16 +56,12 @@ impl Acceptors {
                 } else {
                     limits::ACCEPTS_PER_TURN
                 },
-                stopped: Rc::clone(&stopped),
+                stopped: Rc::clone(&self.stopped),
             };
             (socket, rt::spawn(acceptor.run()))
         };
-        let at_work = listeners.into_iter().map(start).collect();
-        Self {
-            stopped,
-            at_work,
-            awaited,
-        }
+        let started = std::mem::take(&mut self.listeners).into_iter().map(start);
+        self.at_work.extend(started);
     }
 
     /// Connections that were accepted and are no sessions yet.
@@ -68,6 +73,7 @@ impl Acceptors {
     /// and what waits in their queues is for that one then.
     pub(super) async fn stop(&mut self) {
         self.stopped.set(true);
+        self.listeners.clear();
         for (socket, task) in self.at_work.drain(..) {
             socket.cancel_waits().await;
             drop(socket);

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tracing::debug;
 
-use crate::admission::Refused;
+use crate::admission::{ConnectionPermit, Refused};
 use crate::control::{self, Core, Ends};
 use crate::data::proxy::{self, NotIntroduced};
 use crate::limits;
@@ -94,7 +94,12 @@ impl Entrance {
             let entrance = Rc::clone(self);
             rt::spawn(async move {
                 if let Some(ends) = entrance.introduced(&socket, from).await {
-                    entrance.admit(socket, ends, now);
+                    let admission = &entrance.core.admission;
+                    let permit = match ends.shown {
+                        Some(_) => admission.enter(ends.peer.ip(), now),
+                        None => admission.enter_trusted(from.ip()),
+                    };
+                    entrance.admit(socket, ends, permit, now);
                 }
             });
         } else if proxies.only {
@@ -104,7 +109,8 @@ impl Entrance {
                 peer: from,
                 shown: None,
             };
-            self.admit(socket, ends, now);
+            let permit = self.core.admission.enter(from.ip(), now);
+            self.admit(socket, ends, permit, now);
         }
     }
 
@@ -153,8 +159,14 @@ impl Entrance {
         }
     }
 
-    fn admit(&self, socket: Socket, ends: Ends, now: Instant) {
-        let permit = match self.core.admission.enter(ends.peer.ip(), now) {
+    fn admit(
+        &self,
+        socket: Socket,
+        ends: Ends,
+        permit: Result<ConnectionPermit, Refused>,
+        now: Instant,
+    ) {
+        let permit = match permit {
             Ok(permit) => permit,
             Err(refused) => return self.turn_away(&socket, ends.peer, &refused.into()),
         };

@@ -228,6 +228,15 @@ fn refusal(text: &str) -> HandOverError {
     })
 }
 
+/// Whether a server answers in the state directory.
+pub(super) fn is_served(state_directory: &Path) -> bool {
+    pass_fds::connect(
+        &state_directory.join(SOCKET_FILE),
+        limits::HAND_OVER_ANSWER_TIME,
+    )
+    .is_ok()
+}
+
 fn connect(path: &Path, trusted: &[u32]) -> Result<(OwnedFd, Peer), HandOverError> {
     let (socket, peer) =
         pass_fds::connect(path, limits::HAND_OVER_ANSWER_TIME).map_err(|error| {

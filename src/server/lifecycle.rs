@@ -1,5 +1,6 @@
 //! What others hear of this process's life: the supervisor, the server that it replaces, the one that replaces it.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use super::handover::{Door, Predecessor, Program, Retirement};
+use super::handover::{Door, Predecessor, Program, Retirement, is_served};
 use super::listeners::Passed;
 use super::notify::Notifier;
 use super::watchdog::{Pulse, Watchdog, look_interval};
@@ -58,14 +59,18 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Waits for the cores, replaces the server before, and is open to be replaced.
+    /// Waits for the cores, replaces the server before, and is open to be replaced. Nothing was accepted yet, so that a
+    /// start which fails costs nobody a connection.
+    ///
+    /// # Errors
+    /// The server before has given up waiting, and goes on.
     pub(super) async fn begin<T>(
         lifecycle: Lifecycle,
         offers: Vec<Passed>,
         pulses: Vec<Pulse>,
         threads: &[JoinHandle<T>],
         admission: Arc<Admission>,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let mut life = Self {
             notifier: lifecycle.notifier,
             door: None,
@@ -79,7 +84,7 @@ impl Life {
         while !life.pulses.iter().all(Pulse::has_begun) {
             if threads.iter().any(JoinHandle::is_finished) {
                 // A ring could not be set up. Whoever serves now goes on.
-                return life;
+                return Ok(life);
             }
             rt::sleep(BEGIN_INTERVAL).await;
         }
@@ -88,6 +93,18 @@ impl Life {
             let process = predecessor.process;
             match predecessor.replace() {
                 Ok(()) => info!(process, "this process has taken over"),
+                Err(error)
+                    if lifecycle
+                        .state_directory
+                        .as_deref()
+                        .is_some_and(|directory| {
+                            error.kind() != io::ErrorKind::WouldBlock && is_served(directory)
+                        }) =>
+                {
+                    return Err(io::Error::other(format!(
+                        "process {process} did not wait for this one, and serves on: try again"
+                    )));
+                }
                 Err(error) => {
                     warn!(process, %error, "the process before did not say that it accepts nothing more")
                 }
@@ -100,7 +117,7 @@ impl Life {
                     life.door = Some(door);
                     life.retirements = Some(retirements);
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => warn!(
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => warn!(
                     directory = %directory.display(),
                     "no process can take over from this one: another server uses this state directory; give each its own with --state-dir"
                 ),
@@ -111,7 +128,7 @@ impl Life {
             }
         }
         life.notifier.ready();
-        life
+        Ok(life)
     }
 
     /// Waits until another process has taken over.

@@ -94,6 +94,8 @@ pub struct Settings {
 enum Command {
     /// Stop accepting, for another process does; end when the last session has.
     Retire,
+    /// Accept connections: everything else has begun.
+    Accept,
     /// Stop accepting; end when the last transfer has, or after the grace period.
     Drain,
     /// End now.
@@ -157,7 +159,13 @@ pub fn run(
         let mut signals = Signals::new()?;
         let metrics = monitor::start(&monitor, outlets.listener, interval)?;
         let admission = Arc::clone(&settings.admission);
-        let mut life = Life::begin(lifecycle, listeners.offers, pulses, &threads, admission).await;
+        let mut life =
+            Life::begin(lifecycle, listeners.offers, pulses, &threads, admission).await?;
+        if !threads.iter().any(thread::JoinHandle::is_finished) {
+            for core in &commands {
+                let _ = core.send(Command::Accept);
+            }
+        }
         let retire = || {
             monitor.drain();
             if let Some(metrics) = &metrics {
@@ -178,10 +186,20 @@ pub fn run(
         Ok::<_, io::Error>(life)
     })?;
     drop(commands);
+    let (last, result) = join(threads);
+    watching.block_on(monitor.finish(last));
+    life.end();
+    result
+}
+
+/// Waits for the cores: their last books, and the first error.
+fn join(
+    threads: Vec<thread::JoinHandle<io::Result<Books>>>,
+) -> (Vec<Option<Books>>, io::Result<()>) {
     let mut result = Ok(());
     let mut last = Vec::new();
     for thread in threads {
-        let ended: io::Result<Books> = thread
+        let ended = thread
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("a core's thread panicked")));
         match ended {
@@ -192,9 +210,7 @@ pub fn run(
             }
         }
     }
-    watching.block_on(monitor.finish(last));
-    life.end();
-    result
+    (last, result)
 }
 
 /// What the main thread waits for.
@@ -272,7 +288,9 @@ async fn watch_signals<T>(
             Phase::Retired => RETIRED_INTERVAL,
             Phase::Draining => DRAIN_INTERVAL,
         };
-        match signals.hear(life, patience).await {
+        let heard = signals.hear(life, patience).await;
+        life.look(phase, ended);
+        match heard {
             Heard::End if phase == Phase::Draining => {
                 info!("second signal: ending transfers now");
                 tell(|| Command::Force);
@@ -306,7 +324,6 @@ async fn watch_signals<T>(
                 life.retire(&retirement);
             }
             Heard::Silence => {
-                life.look(phase, ended);
                 if phase == Phase::Serving && (0..threads.len()).any(ended) {
                     error!("a core has ended by itself: stopping");
                     monitor.drain();
@@ -337,7 +354,7 @@ async fn serve_core(
     *core.passive.borrow_mut() = Arc::new(settings.passive.addresses());
     rt::busy_poll(settings.busy_poll);
     rt::spawn(monitor::watch_delay(Rc::clone(&core), pulse));
-    let mut acceptors = Acceptors::start(&core, listeners);
+    let mut acceptors = Acceptors::new(listeners);
     let end = serve_until_told(&core, &mut acceptors, &mut commands, &mut settings).await;
     acceptors.stop().await;
     acceptors.awaited().shut_down();
@@ -392,7 +409,7 @@ enum End {
 /// Serves, and after another process has taken over goes on with the sessions that there are, for the time that they
 /// have.
 async fn serve_until_told(
-    core: &control::Core,
+    core: &Rc<control::Core>,
     acceptors: &mut Acceptors,
     commands: &mut mpsc::UnboundedReceiver<Command>,
     settings: &mut Settings,
@@ -406,6 +423,7 @@ async fn serve_until_told(
             () = rt::sleep_until(last), if retired.is_some() => Some(Command::Drain),
         };
         match command {
+            Some(Command::Accept) => acceptors.start(core),
             Some(Command::Reload(reloaded)) => {
                 let tls;
                 (*settings, tls) = *reloaded;
@@ -436,7 +454,8 @@ async fn forced(core: &control::Core, commands: &mut mpsc::UnboundedReceiver<Com
             Some(Command::Force) => return true,
             Some(Command::Report(books, reply)) => report(core, books, reply),
             Some(
-                Command::Drain
+                Command::Accept
+                | Command::Drain
                 | Command::Reload(_)
                 | Command::PassiveAddresses(_)
                 | Command::Retire,

@@ -411,24 +411,22 @@ fn a_listing_from_memory_is_never_behind() {
     crate::fixture::run("freshness", crate::common::Port::Explicit, |t| {
         std::fs::create_dir(t.path("d")).unwrap();
         let (mut client, mut other) = (t.session(), t.session());
-        let mut size = 1;
-        for round in 0..20 {
+        for size in 1..=20 {
             let content = vec![b'x'; size];
-            match round % 3 {
+            match size % 3 {
                 0 => assert_eq!(client.upload("STOR d/f", &content).code, 226),
                 1 => assert_eq!(other.upload("STOR d/f", &content).code, 226),
                 _ => std::fs::write(t.path("d/f"), &content).unwrap(),
             }
             for line in ["MLSD d", "LIST d", "MLSD d", "LIST d"] {
                 let shown = text_lines(&client.download(line));
-                assert_eq!(shown.len(), 1, "{line}, {round}: {shown:?}");
+                assert_eq!(shown.len(), 1, "{line}, {size}: {shown:?}");
                 let (fact, column) = (format!("size={size};"), format!(" {size} "));
                 assert!(
                     shown[0].contains(&fact) || shown[0].contains(&column),
-                    "{line}, {round}: {shown:?}"
+                    "{line}, {size}: {shown:?}"
                 );
             }
-            size += 1;
         }
         client.ok("DELE d/f", 250);
         assert_eq!(client.download("LIST d"), b"");

@@ -292,7 +292,7 @@ impl Shared {
                 let why = "the new process ended before it was ready: the server's log says why; the old one goes on";
                 return Err(failed(why.to_owned()));
             }
-            if rt::now() >= deadline {
+            if rt::now() >= deadline && !state.handing_over {
                 return Err(failed("the new process was not ready in time".to_owned()));
             }
             let waited = self.changed.wait_timeout(state, LOOK_INTERVAL);
