@@ -346,8 +346,17 @@ fn the_unit_lets_the_server_do_what_it_must() {
 
 #[test]
 fn scripts_are_clean() {
-    let lab = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/settings");
-    for script in [tuning("nic-tune"), lab] {
+    let test = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let debian = ["build", "postinst", "prerm", "postrm"];
+    for script in debian
+        .map(|name| tuning("debian").join(name))
+        .into_iter()
+        .chain([
+            tuning("nic-tune"),
+            test("tests/lab/settings"),
+            test("tests/package/check"),
+        ])
+    {
         let syntax = Command::new("bash")
             .arg("-n")
             .arg(&script)
