@@ -111,7 +111,9 @@ impl Pages<'_> {
             rest.control("SH", ["NOTES"]);
             paragraphs(&mut rest, &help.to_string());
         }
-        let name = command.get_display_name().unwrap_or(command.get_name());
+        let name = command
+            .get_display_name()
+            .unwrap_or_else(|| command.get_name());
         if ["ringftpd", "ringftpd-serve"].contains(&name) {
             rest.control("SH", ["FILES"]);
             for (path, what) in FILES {
