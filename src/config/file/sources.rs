@@ -51,6 +51,8 @@ pub struct Sources {
     /// The same, less what is no option, with absolute paths: what a reload parses, perhaps in another directory.
     pinned: Vec<Setting>,
     file: Option<PathBuf>,
+    /// What this start is for, so no key of the file.
+    take_over: bool,
 }
 
 /// A key that the command line or the file sets, in the words of the command line.
@@ -99,6 +101,7 @@ impl Sources {
                 given,
                 pinned: Vec::new(),
                 file: None,
+                take_over: false,
             });
         };
         let mut pinned = Vec::new();
@@ -126,6 +129,7 @@ impl Sources {
             given,
             pinned,
             file: file.map(PathBuf::from),
+            take_over: matches.get_flag("take_over"),
         })
     }
 
@@ -322,6 +326,7 @@ impl Sources {
         let options = ServeOptions::from_arg_matches(&matches).map_err(failed)?;
         let mut checked = Checked::new(options).map_err(Stage::Check)?;
         checked.config_file.clone_from(&self.file);
+        checked.take_over = self.take_over;
         Ok((matches, checked))
     }
 
