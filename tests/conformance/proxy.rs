@@ -134,7 +134,7 @@ fn log(server: &Server) -> String {
 fn whole_log(server: &Server) -> String {
     let mut before = log(server);
     loop {
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        std::thread::sleep(Duration::from_millis(300));
         let now = log(server);
         if now == before {
             return now;
