@@ -105,7 +105,8 @@ fn names_are_looked_up_again_and_the_last_address_stays() {
     hosts("127.0.0.1 localhost\n");
     let server = Server::start(&directory, name);
     let log = || std::fs::read_to_string(directory.join("log")).unwrap();
-    assert!(log().contains("was not resolved"), "{}", log());
+    let told = wait_until(PATIENCE, || log().contains("was not resolved"));
+    assert!(told, "{}", log());
     assert!(server.pasv().contains("(127,0,0,1,"), "its own at first");
     for (address, told) in [("192.0.2.5", "(192,0,2,5,"), ("192.0.2.6", "(192,0,2,6,")] {
         hosts(&format!("{address} {name}\n"));

@@ -130,6 +130,19 @@ fn log(server: &Server) -> String {
     String::from_utf8_lossy(&server.log()).into_owned()
 }
 
+/// The same once everything that was logged until now is in it: lines are written some time later.
+fn whole_log(server: &Server) -> String {
+    let mut before = log(server);
+    loop {
+        std::thread::sleep(Duration::from_millis(300));
+        let now = log(server);
+        if now == before {
+            return now;
+        }
+        before = now;
+    }
+}
+
 fn proxy_clients_are_served_as_announced(t: &Test) {
     t.put("f", b"content");
     let server = t.server_with(TRUSTING);
@@ -267,7 +280,7 @@ fn proxy_headers_are_demanded(t: &Test) {
     let mut client = from_proxy(t, &server, &header()[..20]);
     client.link.shutdown_write();
     assert_turned_away(t, &mut client, "PROXY header");
-    let log = log(&server);
+    let log = whole_log(&server);
     let warning = log.lines().find(|line| line.contains("WARN")).unwrap();
     for part in [
         "proxy=127.0.0.10:",
@@ -362,7 +375,7 @@ fn proxy_health_checks_are_quiet(t: &Test) {
     let name = if t.explicit() { "7s" } else { "8s" };
     let server =
         t.server_with(&[TRUSTING, &["--close-timeout", name, "--log-level", "info"]].concat());
-    let before = log(&server);
+    let before = whole_log(&server);
     for octets in [&b""[..], &local(), b"PROXY UNKNOWN\r\n"] {
         let client = from_proxy(t, &server, octets);
         drop(client);
@@ -381,7 +394,7 @@ fn proxy_health_checks_are_quiet(t: &Test) {
         download_through(&mut client, &server, told, &header()),
         b"content"
     );
-    let log = log(&server);
+    let log = whole_log(&server);
     let lines: Vec<&str> = log[before.len()..]
         .lines()
         .filter(|line| !line.contains("login") && !line.contains("transfer"))

@@ -50,9 +50,9 @@ pub struct Sources {
     given: Vec<OsString>,
     /// The same, less what is no option, with absolute paths: what a reload parses, perhaps in another directory.
     pinned: Vec<Setting>,
-    /// `--take-over`, which is about this very start and no key of the file.
-    take_over: bool,
     file: Option<PathBuf>,
+    /// What this start is for, so no key of the file.
+    take_over: bool,
 }
 
 /// A key that the command line or the file sets, in the words of the command line.
@@ -100,8 +100,8 @@ impl Sources {
                 table,
                 given,
                 pinned: Vec::new(),
-                take_over: false,
                 file: None,
+                take_over: false,
             });
         };
         let mut pinned = Vec::new();
@@ -128,8 +128,8 @@ impl Sources {
             table,
             given,
             pinned,
-            take_over: matches.get_flag("take_over"),
             file: file.map(PathBuf::from),
+            take_over: matches.get_flag("take_over"),
         })
     }
 
