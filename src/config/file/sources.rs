@@ -129,7 +129,8 @@ impl Sources {
             given,
             pinned,
             file: file.map(PathBuf::from),
-            take_over: matches.get_flag("take_over"),
+            // Without a default where other words are wrong.
+            take_over: matches.get_one("take_over").copied().unwrap_or(false),
         })
     }
 
