@@ -315,10 +315,14 @@ fn haproxy_is_left_out_where_passive_addresses_say_so() {
         succeeds(upload.arg(format!("{url}/{}", word(port))));
         assert!(site.read(word(port)) == content);
     }
-    let log = String::from_utf8_lossy(&site.server().log()).into_owned();
-    let transfers = log.lines().filter(|line| line.contains(" transfer "));
-    assert!(transfers.clone().count() >= 4, "{log}");
-    for transfer in transfers {
+    let log = || String::from_utf8_lossy(&site.server().log()).into_owned();
+    let transfers = |log: &str| -> Vec<String> {
+        let lines = log.lines().filter(|line| line.contains(" transfer "));
+        lines.map(str::to_owned).collect()
+    };
+    let told = wait_until(PATIENCE, || transfers(&log()).len() >= 4);
+    assert!(told, "{}", log());
+    for transfer in transfers(&log()) {
         assert!(transfer.contains(&format!("peer={CLIENT} ")), "{transfer}");
     }
 }
@@ -348,8 +352,10 @@ fn assert_log(site: &Site) {
         assert!(!line.contains(BACK), "{line}");
         assert!(!line.contains("WARN") && !line.contains("ERROR"), "{line}");
     }
+    let checked = format!("peer={BACK}:");
+    let mut lines = log.lines();
     assert!(
-        log.contains("control connection opened peer=10.77.2.1:"),
+        lines.any(|line| line.contains("control connection opened") && line.contains(&checked)),
         "no health check came"
     );
 }
