@@ -14,7 +14,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("logging", &[]),
     ("metrics", &[]),
-    ("admission", &[]),
+    ("admission", &["proto"]),
     ("octets", &[]),
     ("auth", &["octets"]),
     ("bandwidth", &[]),

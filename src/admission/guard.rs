@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::networks::{Network, bits};
 use crate::limits;
+use crate::proto::network::Network;
 
 /// Places of one set.
 const WAYS: usize = 8;
@@ -198,7 +198,7 @@ impl Guard {
     }
 
     fn key(&self, network: Network, user: Option<&[u8]>) -> Key {
-        let (bits, prefix) = bits(network);
+        let (bits, prefix) = network.bits();
         let user = user.map_or(0, |user| self.chance.hash_one(user) | 1);
         Key { bits, user, prefix }
     }

@@ -15,8 +15,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::proto::network::Network;
+
 pub use guard::{Ban, BanPolicy, Failed, Guard};
-pub use networks::{AccessList, BadNetwork, Network};
+pub use networks::AccessList;
 
 /// The limits; 0 means none.
 #[derive(Debug, Clone, Copy, Default)]

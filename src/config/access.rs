@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::value::parse_time_above_zero;
-use crate::admission::{AccessList, BanPolicy, Network};
+use crate::admission::{AccessList, BanPolicy};
+use crate::proto::network::Network;
 
 const ACCESS: &str = "Who may connect";
 

@@ -19,6 +19,46 @@ impl Network {
         self.prefix
     }
 
+    /// The network of this address with so long a prefix; an IPv4-mapped address counts as IPv4. What is too long for
+    /// the family stands for a whole address.
+    #[must_use]
+    pub fn of(address: IpAddr, prefix_v4: u8, prefix_v6: u8) -> Self {
+        let address = address.to_canonical();
+        let prefix = match address {
+            IpAddr::V4(_) => prefix_v4.min(32),
+            IpAddr::V6(_) => prefix_v6.min(128),
+        };
+        let first = masked(address, prefix).unwrap_or(address);
+        Self { first, prefix }
+    }
+
+    /// What counts as one client: an IPv4 address, or an IPv6 /64, which is one site's.
+    #[must_use]
+    pub fn client(address: IpAddr) -> Self {
+        Self::of(address, 32, 64)
+    }
+
+    /// What counts as one neighbourhood: an IPv4 /24, or an IPv6 /48.
+    #[must_use]
+    pub fn neighbourhood(address: IpAddr) -> Self {
+        Self::of(address, 24, 48)
+    }
+
+    /// Its first address.
+    #[must_use]
+    pub const fn first(self) -> IpAddr {
+        self.first
+    }
+
+    /// The bits of its first address and how many count, IPv4 mapped.
+    #[must_use]
+    pub fn bits(self) -> (u128, u8) {
+        match self.first {
+            IpAddr::V4(address) => (address.to_ipv6_mapped().to_bits(), 96 + self.prefix),
+            IpAddr::V6(address) => (address.to_bits(), self.prefix),
+        }
+    }
+
     /// Whether the address belongs to it; an IPv4-mapped address counts as IPv4.
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
@@ -43,8 +83,13 @@ fn masked(address: IpAddr, prefix: u8) -> Option<IpAddr> {
 }
 
 impl fmt::Display for Network {
+    /// A whole address stands without its prefix.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.first, self.prefix)
+        match (self.first, self.prefix) {
+            (IpAddr::V4(address), 32) => address.fmt(f),
+            (IpAddr::V6(address), 128) => address.fmt(f),
+            (first, prefix) => write!(f, "{first}/{prefix}"),
+        }
     }
 }
 
@@ -196,6 +241,28 @@ mod tests {
         let all: Networks = ["10.0.0.0/8", "::/0"].map(network).into_iter().collect();
         assert!(all.hold_everybody());
         assert!(!Networks::default().contain("10.1.1.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn networks_are_written_as_they_are_read() {
+        for text in [
+            "192.0.2.0/24",
+            "0.0.0.0/0",
+            "192.0.2.1",
+            "2001:db8::/32",
+            "::/0",
+            "::1",
+        ] {
+            assert_eq!(network(text).to_string(), text);
+        }
+        assert_eq!(network("192.0.2.1/32").to_string(), "192.0.2.1");
+        let client = |text: &str| Network::client(text.parse().unwrap()).to_string();
+        assert_eq!(client("::ffff:192.0.2.1"), "192.0.2.1");
+        assert_eq!(client("2001:db8::1:2:3:4"), "2001:db8::/64");
+        let near = Network::neighbourhood("192.0.2.7".parse().unwrap());
+        assert_eq!(near.to_string(), "192.0.2.0/24");
+        assert_eq!(near.bits(), network("192.0.2.0/24").bits());
+        assert_eq!(near.bits().1, 120);
     }
 
     #[test]
