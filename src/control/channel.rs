@@ -56,6 +56,11 @@ pub(super) struct Channel {
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
     sent: usize,
+    /// What is queued are session tickets, which leave with the next reply: a send of their own would
+    /// cost both sides a segment, and nobody uses a ticket before the login.
+    tickets_only: bool,
+    /// The client's answer to what is sent ends the handshake.
+    awaited: bool,
     control_tls: Option<Rc<ControlTls>>,
     /// Something has come.
     heard: bool,
@@ -76,6 +81,8 @@ impl Channel {
             incoming: Vec::new(),
             outgoing: Vec::new(),
             sent: 0,
+            tickets_only: false,
+            awaited: false,
             control_tls: None,
             heard: false,
             introduced: false,
@@ -112,11 +119,12 @@ impl Channel {
     }
 
     pub(super) fn has_outgoing(&self) -> bool {
-        self.sent < self.outgoing.len()
+        !self.tickets_only && self.sent < self.outgoing.len()
     }
 
     /// Queues octets, protected as the channel is now.
     pub(super) fn queue(&mut self, octets: &[u8]) -> io::Result<()> {
+        self.tickets_only = false;
         match &mut self.layer {
             Layer::Clear => self.outgoing.extend_from_slice(octets),
             Layer::Protected(engine) => {
@@ -147,6 +155,7 @@ impl Channel {
 
     /// Sends close_notify and waits for the client's.
     pub(super) fn end_tls(&mut self, deadline: Instant) {
+        self.tickets_only = false;
         if let Layer::Protected(mut engine) = std::mem::replace(&mut self.layer, Layer::Clear) {
             engine.close(&mut self.outgoing);
             self.layer = Layer::Ending(engine);
@@ -156,6 +165,7 @@ impl Channel {
 
     /// Queues close_notify, if the channel is protected.
     pub(super) fn close(&mut self) {
+        self.tickets_only = false;
         if let Layer::Protected(engine) | Layer::Handshake(engine) = &mut self.layer {
             engine.close(&mut self.outgoing);
         }
@@ -213,11 +223,18 @@ impl Channel {
         else {
             return Ok(Change::None);
         };
+        let queued = self.outgoing.len();
         let progress = engine.process(&mut self.incoming, plain, &mut self.outgoing);
+        let answered = self.outgoing.len() > queued;
         if self.incoming.is_empty() {
             self.incoming = Vec::new();
         }
-        match (progress.map_err(io::Error::other)?, &self.layer) {
+        let progress = progress.map_err(|error| {
+            // An alert is queued.
+            self.tickets_only = false;
+            io::Error::other(error)
+        })?;
+        match (progress, &self.layer) {
             (Progress::PeerClosed, Layer::Ending(_)) => {
                 self.layer = Layer::Clear;
                 self.deadline = None;
@@ -226,17 +243,25 @@ impl Channel {
             (Progress::PeerClosed, _) => Ok(Change::Closed),
             (Progress::Established, Layer::Handshake(_)) => {
                 if let Layer::Handshake(engine) = std::mem::replace(&mut self.layer, Layer::Clear) {
+                    // In TLS 1.3 only tickets follow the client's Finished, in TLS 1.2 ours does.
+                    self.tickets_only = engine.is_tls13() && queued == 0;
                     self.layer = Layer::Protected(engine);
                 }
                 self.deadline = None;
                 Ok(Change::Up)
             }
-            _ => Ok(Change::None),
+            (_, layer) => {
+                self.awaited |= answered && matches!(layer, Layer::Handshake(_));
+                Ok(Change::None)
+            }
         }
     }
 
     /// Sends as much of the queue as the socket takes.
     pub(super) fn flush(&mut self) -> io::Result<()> {
+        if self.tickets_only {
+            return Ok(());
+        }
         while let Some(rest) = self
             .outgoing
             .get(self.sent..)
@@ -251,7 +276,7 @@ impl Channel {
                 Err(error) => return Err(error),
             }
         }
-        if matches!(self.layer, Layer::Handshake(_)) && self.sent > 0 {
+        if std::mem::take(&mut self.awaited) {
             self.socket.acknowledge_at_once();
         }
         self.outgoing = Vec::new();

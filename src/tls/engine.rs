@@ -429,12 +429,17 @@ impl Engine {
     /// Must the client have a session which it could have resumed? A TLS 1.2 session can be resumed
     /// any number of times.
     pub(super) fn client_has_session(&self) -> bool {
-        self.ticket_unspent || self.connection.protocol_version() != Some(ProtocolVersion::TLSv1_3)
+        self.ticket_unspent || !self.is_tls13()
     }
 
     /// Did the client offer a session of another client?
     pub fn foreign(&self) -> bool {
         self.foreign
+    }
+
+    /// Is it TLS 1.3 that was negotiated?
+    pub fn is_tls13(&self) -> bool {
+        self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 
     /// Name of the protocol version, "" before it is negotiated.
