@@ -14,6 +14,8 @@ ACCOUNT = "daemon"
 MEBIBYTE = 1 << 20
 # 3 GiB of files, 2 GiB of uploads that stay, 2 GiB of those under way, and room.
 TMPFS_OCTETS = 8 << 30
+# 2 GiB of uploads that stay, 2 GiB of those under way.
+LARGE_OCTETS = 4 << 30
 
 
 def _fill(path, octets):
@@ -22,6 +24,10 @@ def _fill(path, octets):
     with path.open("wb") as file:
         for _ in range(octets // len(block)):
             file.write(block)
+
+
+def _mount(directory, options):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", directory], check=True)
 
 
 def _available():
@@ -51,7 +57,7 @@ class Files:
 
     def _make(self):
         self.served.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={TMPFS_OCTETS},mode=755", "tmpfs", self.served], check=True)
+        _mount(self.served, f"size={TMPFS_OCTETS},mode=755")
         for name, files, octets in (
             ("big", [1], 1024 * MEBIBYTE),
             ("eight", range(1, 9), 256 * MEBIBYTE),
@@ -59,10 +65,12 @@ class Files:
             ("100k", range(200), 100 * 1024),
             ("10000", (f"file-{number:05}.dat" for number in range(10_000)), 0),
             ("upload", [], 0),
+            ("large", [], 0),
         ):
             (self.served / name).mkdir()
             for file in files:
                 _fill(self.served / name / str(file), octets) if octets else (self.served / name / file).touch()
+        _mount(self.served / "large", f"size={LARGE_OCTETS},mode=755,huge=always")
         subprocess.run(["chown", "-R", f"{ACCOUNT}:", self.served], check=True)
         subprocess.run(
             shlex.split("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=localhost")
@@ -80,8 +88,9 @@ class Files:
 
     def forget_uploads(self):
         """Removes what was uploaded and left."""
-        for file in (self.served / "upload").iterdir():
-            file.unlink()
+        for directory in ("upload", "large"):
+            for file in (self.served / directory).iterdir():
+                file.unlink()
 
     def remove(self):
         """Unmounts and removes everything."""
