@@ -130,7 +130,7 @@ impl Connection {
 
     /// The transfer has ended so.
     pub(super) fn log_transfer(&mut self, outcome: &data::Outcome) {
-        let Some(transfer) = self.transfer.take() else {
+        let Some(transfer) = self.seat.transfer.take() else {
             return;
         };
         self.totals.add(&transfer.kind, outcome);
@@ -161,7 +161,8 @@ impl Connection {
 
     /// STOU: the file has its name now.
     pub(super) fn name_transfer(&mut self, ready: &TransferReady) {
-        if let (Some(transfer), Some(name)) = (&mut self.transfer, &ready.unique_name)
+        if let (Some(transfer), Some(name)) =
+            (self.seat.transfer.borrow_mut().as_mut(), &ready.unique_name)
             && let Ok(path) = transfer.path.join(name)
         {
             transfer.path = path;
@@ -170,7 +171,7 @@ impl Connection {
 
     /// What the transfer needs could not be opened.
     pub(super) fn log_refused_transfer(&mut self, error: FileError) {
-        let Some(transfer) = self.transfer.take() else {
+        let Some(transfer) = self.seat.transfer.take() else {
             return;
         };
         let verb = actions::verb(&transfer.kind);
