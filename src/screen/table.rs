@@ -173,17 +173,17 @@ mod tests {
         );
         assert_eq!(
             table(Some(50)),
-            "   ID  USER             RATE  PATH
-    7  alice       1.00 MB/s  …ay/down/file.bin
-12345  文件文件…"
+            "   ID USER            RATE PATH
+    7 alice      1.00 MB/s …long/way/down/file.bin
+12345 文件文件…"
         );
         assert_eq!(
             table(Some(35)),
-            "   ID  USER        PATH
-    7  alice       …y/down/file.bin
-12345  文件文件…"
+            "   ID USER       PATH
+    7 alice      …way/down/file.bin
+12345 文件文件…"
         );
-        assert_eq!(table(Some(12)), "   ID  USER\n    7  alice\n12345  文件…");
+        assert_eq!(table(Some(12)), "   ID USER\n    7 alice\n12345 文件…");
         for width in 0..80 {
             for line in table(Some(width)).lines() {
                 assert!(text::width(line) <= width.max(4), "{width}: {line}");

@@ -234,11 +234,12 @@ fn head(report: &Report, width: Option<usize>) -> Vec<String> {
     ];
     lines.extend(words(&parts, width));
     if !report.silent.is_empty() {
-        let text = format!(
-            "no answer of core {}: its sessions are missing here",
-            report.silent.join(", ")
-        );
-        lines.extend(words(&[text::clean(&text).into_owned()], width));
+        let text = format!("no answer of core {}", report.silent.join(", "));
+        let parts = [
+            text::clean(&text).into_owned(),
+            "sessions there are not shown".to_owned(),
+        ];
+        lines.extend(words(&parts, width));
     }
     lines
 }

@@ -43,17 +43,71 @@ fn assert_screen(width: Option<usize>, expected: &str) {
 
 #[test]
 fn a_screen_of_80_columns() {
-    assert_screen(Some(80), "");
+    assert_screen(
+        Some(80),
+        r"
+ringftpd 0.1.0   process 100   serving 54s
+ringftpd 0.1.0   process 99   replaced, has its sessions 2h07m
+connections 6   logged in 4   transfers 2   down 167 kB/s   up 0 B/s
+commands 2/s
+no answer of core 3@99   sessions there are not shown
+CORE  CONN  LOAD      DOWN     UP  CMD/S  DELAY P99  CMD P50  CMD P99
+   0     3   20%  167 kB/s  0 B/s      2       90us     40us   2.00ms
+   1     3  hung     0 B/s  0 B/s      0       90us        -        -
+  ID  USER          DOING         RATE  DONE  ADDRESS     TIME  PATH
+  18  alice         RETR      500 kB/s   75%  192.0.2.7  3m05s  …g/way/image.iso
+7@99  文件          idle 12s                  192.0.2.7  3m05s
+   1  -             login                     192.0.2.7  3m05s
+ 123  bob\u{1b}[2J  idle 12s                  192.0.2.7  3m05s
+",
+    );
 }
 
 #[test]
 fn a_screen_of_40_columns() {
-    assert_screen(Some(40), "");
+    assert_screen(
+        Some(40),
+        r"
+ringftpd 0.1.0   process 100
+serving 54s
+ringftpd 0.1.0   process 99
+replaced, has its sessions 2h07m
+connections 6   logged in 4
+transfers 2   down 167 kB/s   up 0 B/s
+commands 2/s
+no answer of core 3@99
+sessions there are not shown
+CORE CONN LOAD     DOWN    UP DELAY P99
+   0    3  20% 167 kB/s 0 B/s      90us
+   1    3 hung    0 B/s 0 B/s      90us
+  ID USER         DOING        RATE DONE
+  18 alice        RETR     500 kB/s  75%
+7@99 文件         idle 12s
+   1 -            login
+ 123 bob\u{1b}[2J idle 12s
+",
+    );
 }
 
 #[test]
 fn a_screen_of_any_width() {
-    assert_screen(None, "");
+    assert_screen(
+        None,
+        r"
+ringftpd 0.1.0   process 100   serving 54s
+ringftpd 0.1.0   process 99   replaced, has its sessions 2h07m
+connections 6   logged in 4   transfers 2   down 167 kB/s   up 0 B/s   commands 2/s
+no answer of core 3@99   sessions there are not shown
+CORE  CONN  LOAD      DOWN     UP  CMD/S  DELAY P99  CMD P50  CMD P99    TLS P50/P99
+   0     3   20%  167 kB/s  0 B/s      2       90us     40us   2.00ms              -
+   1     3  hung     0 B/s  0 B/s      0       90us        -        -  1.50ms/1.50ms
+  ID  USER          DOING         RATE  DONE  ADDRESS     TIME  ROUTE     TLS                               PATH
+  18  alice         RETR      500 kB/s   75%  192.0.2.7  3m05s  user-tls  TLSv1.3 TLS13_AES_128_GCM_SHA256  /pub/long/way/image.iso
+7@99  文件          idle 12s                  192.0.2.7  3m05s            TLSv1.3 TLS13_AES_128_GCM_SHA256
+   1  -             login                     192.0.2.7  3m05s            TLSv1.3 TLS13_AES_128_GCM_SHA256
+ 123  bob\u{1b}[2J  idle 12s                  192.0.2.7  3m05s            TLSv1.3 TLS13_AES_128_GCM_SHA256
+",
+    );
 }
 
 #[test]
