@@ -13,9 +13,9 @@ use std::time::Instant;
 use super::{Core, Letter, actions};
 use crate::auth::Account;
 use crate::data;
+use crate::proto::Transfer;
 use crate::proto::command::Verb;
 use crate::proto::session::ChannelKind;
-use crate::proto::{Transfer, VirtualPath};
 use crate::rt::Mailbox;
 use crate::status::{self, Phase, Selected};
 use crate::{limits, tls};
@@ -149,9 +149,11 @@ impl Seat {
     fn transfer(&self, now: Instant) -> Option<status::Transfer> {
         let (transfer, running) = (self.transfer.borrow(), self.running.borrow());
         let (transfer, running) = (transfer.as_ref()?, running.as_ref()?);
+        let octets = transfer.path.as_bytes();
         Some(status::Transfer {
             command: actions::verb(&transfer.kind).to_owned(),
-            path: text(&transfer.path),
+            path: String::from_utf8_lossy(octets).into_owned(),
+            path_hex: std::str::from_utf8(octets).is_err().then(|| hex(octets)),
             upload: running.upload,
             protected: transfer.protected,
             octets: running.handle.octets(),
@@ -162,8 +164,8 @@ impl Seat {
     }
 }
 
-fn text(path: &VirtualPath) -> String {
-    String::from_utf8_lossy(path.as_bytes()).into_owned()
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// Some of a core's sessions.

@@ -234,7 +234,7 @@ mod tests {
         assert!(words(directory.path()).contains("--state-dir"));
         assert!(words(&directory.path().join("none")).contains("no server answers"));
         // A process that was killed leaves its socket.
-        let socket = directory.path().join(crate::status::file_name(1));
+        let socket = directory.path().join(file_name(1));
         drop(std::os::unix::net::UnixListener::bind(socket).unwrap());
         assert!(words(directory.path()).contains("no server answers"));
     }

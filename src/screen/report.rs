@@ -238,6 +238,7 @@ pub(super) mod tests {
             transfer: Some(Transfer {
                 command: "RETR".to_owned(),
                 path: "/pub/long/way/image.iso".to_owned(),
+                path_hex: None,
                 upload: false,
                 protected: true,
                 octets,

@@ -288,7 +288,8 @@ impl Answerer {
         out.send().await
     }
 
-    /// The cores' books, and what is not in them.
+    /// The cores' books, and what is not in them. Those that have ended are left out: the last sessions of a process that
+    /// was replaced may be on others.
     async fn measured(&self) -> Vec<Core> {
         let mut due = Vec::new();
         for core in &self.cores {
@@ -296,17 +297,20 @@ impl Answerer {
             let _ = core.send(Command::Status(Question::Measure(reply)));
             due.push(answer);
         }
-        let mut cores = self.monitor.cores().await;
-        for (core, answer) in cores.iter_mut().zip(due) {
+        let cores = self.monitor.cores().await;
+        let mut living = Vec::new();
+        for (mut core, answer) in cores.into_iter().zip(due) {
             match timeout(limits::STATUS_ANSWER_TIME, answer).await {
                 Ok(Ok(measured)) => {
                     core.cpu_seconds = measured.cpu.as_secs_f64();
                     [core.sent, core.received] = measured.moved;
                 }
-                _ => core.answered = false,
+                Ok(Err(_)) => continue,
+                Err(_) => core.answered = false,
             }
+            living.push(core);
         }
-        cores
+        living
     }
 
     async fn tell_sessions(
@@ -320,9 +324,13 @@ impl Answerer {
             let mut next = Some(0);
             while let Some(from) = next {
                 let question = |reply| Question::Page(from, Arc::clone(selected), reply);
-                let Some(page) = ask(core, question).await else {
-                    end.silent.push(name);
-                    break;
+                let page = match ask(core, question).await {
+                    Heard::Answer(page) => page,
+                    Heard::Ended => break,
+                    Heard::Silence => {
+                        end.silent.push(name);
+                        break;
+                    }
                 };
                 for session in page.sessions {
                     end.sessions += 1;
@@ -340,8 +348,9 @@ impl Answerer {
         let mut killed = Killed::default();
         for (core, name) in self.cores.iter().zip(names) {
             match ask(core, |reply| Question::Kill(Arc::clone(selected), reply)).await {
-                Some(sessions) => killed.sessions.extend(sessions),
-                None => end.silent.push(name),
+                Heard::Answer(sessions) => killed.sessions.extend(sessions),
+                Heard::Ended => {}
+                Heard::Silence => end.silent.push(name),
             }
         }
         killed.sessions.sort_unstable();
@@ -353,14 +362,28 @@ impl Answerer {
     }
 }
 
-/// Asks a core and waits a little; `None`: it does not answer.
+/// What became of a question.
+enum Heard<T> {
+    Answer(T),
+    /// The core has ended, and with it its sessions.
+    Ended,
+    /// It does not answer in time.
+    Silence,
+}
+
+/// Asks a core and waits a little.
 async fn ask<T>(
     core: &mpsc::UnboundedSender<Command>,
     question: impl FnOnce(oneshot::Sender<T>) -> Question,
-) -> Option<T> {
+) -> Heard<T> {
     let (reply, answer) = oneshot::channel();
-    core.send(Command::Status(question(reply))).ok()?;
-    timeout(limits::STATUS_ANSWER_TIME, answer).await.ok()?.ok()
+    // Where the core has ended, the question is dropped, and that answers.
+    let _ = core.send(Command::Status(question(reply)));
+    match timeout(limits::STATUS_ANSWER_TIME, answer).await {
+        Ok(Ok(answer)) => Heard::Answer(answer),
+        Ok(Err(_)) => Heard::Ended,
+        Err(_) => Heard::Silence,
+    }
 }
 
 /// Lines on their way to a client: a page at most.

@@ -34,7 +34,7 @@ impl Distribution {
                 seen = seen.saturating_add(*count);
                 seen >= wanted
             })
-            .or(self.0.last())
+            .or_else(|| self.0.last())
             .map(|(value, _)| *value)
     }
 

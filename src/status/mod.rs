@@ -261,6 +261,9 @@ pub struct Transfer {
     pub command: String,
     /// The file or directory as the client sees it; octets that are no UTF-8 are U+FFFD.
     pub path: String,
+    /// All octets of a path that is no UTF-8, two hexadecimal digits each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_hex: Option<String>,
     /// Whether it goes to the server.
     pub upload: bool,
     /// Whether its data connection is protected.
