@@ -200,9 +200,9 @@ pub const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(120);
 pub const HAND_OVER_ANSWER_TIME: Duration = Duration::from_secs(10);
 /// Processes that may ask at once.
 pub const HAND_OVER_VISITORS_MAX: usize = 8;
-/// Sessions that a core describes for the status socket before other work gets its turn; each takes about a microsecond.
-pub const STATUS_SESSIONS_PER_TURN: usize = 256;
-/// Sessions that it looks at meanwhile.
+/// Sessions that a core describes for the status socket before other work gets its turn; each takes up to 3 us.
+pub const STATUS_SESSIONS_PER_TURN: usize = 128;
+/// Sessions that it looks at meanwhile, in some 20 ns each.
 pub const STATUS_SEATS_PER_TURN: usize = 4096;
 /// Clients of the status socket at once; others wait.
 pub const STATUS_CLIENTS_MAX: usize = 8;

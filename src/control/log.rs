@@ -88,6 +88,12 @@ impl Change {
 }
 
 impl Connection {
+    /// The operator ends this session.
+    pub(super) fn killed(&mut self, now: Instant) {
+        info!(peer = %self.peer.ip().to_canonical(), "ended by the operator");
+        self.session.handle_kill(now);
+    }
+
     /// A login was granted to this account.
     pub(super) fn log_login(&mut self, account: &Arc<Account>) {
         let tls = self.channel.summary().map(|summary| summary.to_string());

@@ -410,7 +410,7 @@ impl Connection {
                     .handle_event(Event::TransferEnded(outcome.end), now);
             }
             Letter::ShutDown { force } => self.session.handle_shutdown(force, now),
-            Letter::Kill => self.session.handle_kill(now),
+            Letter::Kill => self.killed(now),
         }
     }
 
@@ -430,6 +430,7 @@ impl Connection {
     /// Ends whatever still runs, then closes so that the last reply arrives: FIN, and a short wait
     /// for the client's, because a close with unread octets would send RST.
     async fn end(&mut self) {
+        self.seat.stage.set(Stage::Closing);
         self.setup = None;
         if let Some(running) = self.running.take() {
             running.abort();

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
@@ -107,6 +107,8 @@ struct Screen {
     sort: Sort,
     from: usize,
     plain: bool,
+    /// The terminal's size when it was drawn last.
+    drawn: (u16, u16),
 }
 
 impl Screen {
@@ -116,13 +118,20 @@ impl Screen {
                 self.report = Report::new(&now, Some(&self.now));
                 self.now = now;
                 self.trouble = None;
+                self.from = self.from.min(self.report.sessions.len().saturating_sub(1));
             }
             Err(error) => self.trouble = Some(error.to_string()),
         }
     }
 
-    fn draw(&self) -> io::Result<()> {
-        let (width, height) = terminal::size()?;
+    fn draw(&mut self) -> io::Result<()> {
+        let size = terminal::size()?;
+        let mut out = Vec::new();
+        if size != self.drawn {
+            queue!(out, Clear(ClearType::All))?;
+            self.drawn = size;
+        }
+        let (width, height) = size;
         let (width, height) = (usize::from(width), usize::from(height));
         let (mut lines, mut titles) = whole(
             &self.report,
@@ -141,7 +150,6 @@ impl Screen {
             "q quit  s sort: {}  space look now  arrows scroll",
             self.sort.name()
         );
-        let mut out = Vec::new();
         for (row, line) in lines.iter().enumerate() {
             let Ok(row_number) = u16::try_from(row) else {
                 break;
@@ -211,6 +219,7 @@ pub fn run(
         sort,
         from: 0,
         plain,
+        drawn: (0, 0),
     };
     let end = Arc::new(AtomicBool::new(false));
     for signal in SIGNALS {
@@ -220,12 +229,15 @@ pub fn run(
     let _restored = Restored::prepare()?;
     let mut due = true;
     while !end.load(Ordering::Relaxed) {
-        if let Ok(looked) = looks.try_recv() {
-            screen.look(looked);
-            screen.from = screen
-                .from
-                .min(screen.report.sessions.len().saturating_sub(1));
-            due = true;
+        match looks.try_recv() {
+            Ok(looked) => {
+                screen.look(looked);
+                due = true;
+            }
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => {
+                return Err(io::Error::other("the thread that asks has ended").into());
+            }
         }
         if due {
             screen.draw()?;
@@ -241,10 +253,7 @@ pub fn run(
                 }
                 due = true;
             }
-            Event::Resize(..) => {
-                queue!(io::stdout(), Clear(ClearType::All))?;
-                due = true;
-            }
+            Event::Resize(..) => due = true,
             _ => {}
         }
     }

@@ -278,7 +278,7 @@ impl Answerer {
                 info!(
                     user = asker.user,
                     process = asker.process,
-                    sessions = ?killed.sessions,
+                    sessions = killed.sessions.len(),
                     "sessions ended by the operator"
                 );
                 out.put(&Line::Killed(killed))?;

@@ -8,9 +8,9 @@ use std::time::Instant;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::common::client::Client;
-use crate::common::server::{Server, wait_until};
+use crate::common::server::wait_until;
 use crate::common::{PATIENCE, Port, skip};
-use crate::{list, run, state};
+use crate::{list, run, start, state};
 
 const CROWD: usize = 2_000;
 /// More than are served at once.
@@ -25,7 +25,7 @@ fn a_crowd_is_listed_whole_and_readers_that_do_not_read_hold_nobody() {
     }
     let current = limits.current.map(|current| current.max(wanted));
     setrlimit(Resource::Nofile, Rlimit { current, ..limits }).unwrap();
-    let server = Server::start(&["--login-timeout", "10m"]);
+    let server = start(&["--login-timeout", "10m"]);
     let mut crowd = Vec::new();
     for _ in 0..CROWD {
         let mut one = TcpStream::connect(server.explicit).unwrap();

@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 use crate::common::client::Client;
 use crate::common::server::{READER, Server, USER, program, wait_until};
 use crate::common::{PATIENCE, Port, skip};
-use crate::{command, list, put_zeros, run, state, told};
+use crate::{command, list, put_zeros, run, start, state, told};
 
 const LARGE: u64 = 64 << 20;
 
 /// A server whose downloads take minutes.
 fn slow(options: &[&str]) -> Server {
     put_zeros("slow.bin", LARGE);
-    Server::start(&[&["--download-rate-per-session", "2M"], options].concat())
+    start(&[&["--download-rate-per-session", "2M"], options].concat())
 }
 
 fn socket(server: &Server) -> std::path::PathBuf {
@@ -159,6 +159,7 @@ fn killed_sessions_hear_it_and_their_transfers_are_logged() {
     });
     assert!(logged, "{:?}", std::fs::read_to_string(&log));
     assert!(server.wait_for_log("sessions ended by the operator"));
+    assert!(server.wait_for_log(&format!("ended by the operator session={id} ")));
 
     // Everything that is given must hold.
     let (status, out, _) = run(
@@ -182,7 +183,7 @@ fn killed_sessions_hear_it_and_their_transfers_are_logged() {
 
 #[test]
 fn wrong_requests_get_a_reason() {
-    let server = Server::start(&[]);
+    let server = start(&[]);
     let _client = Client::ready(&server, Port::Explicit);
     let cases: [(&[u8], &str); 6] = [
         (b"nonsense\n", "the request is none"),
@@ -230,7 +231,7 @@ fn other_accounts_may_not_ask() {
     const NOBODY: u32 = 65_534;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     if !rustix::process::geteuid().is_root() {
-        let server = Server::start(&[]);
+        let server = start(&[]);
         assert_eq!(mode(&socket(&server)), 0o600);
         return skip("only root can become another account");
     }
@@ -245,7 +246,7 @@ fn other_accounts_may_not_ask() {
     let copy = directory.join("ringftpd");
     std::fs::copy(program(), &copy).unwrap();
     open(&copy, 0o755);
-    let server = Server::start(&["--state-dir", state.to_str().unwrap()]);
+    let server = start(&["--state-dir", state.to_str().unwrap()]);
     let socket = state.join(format!("status-{}.sock", server.pid));
     assert_eq!(mode(&socket), 0o600);
     let ask = |words: &[&str]| {
@@ -279,7 +280,7 @@ fn other_accounts_may_not_ask() {
 
 #[test]
 fn without_a_server_the_remedy_is_told() {
-    let server = Server::start(&[]);
+    let server = start(&[]);
     server.signal(Signal::TERM);
     assert_eq!(server.wait(PATIENCE).unwrap().code(), Some(0));
     let left: Vec<_> = std::fs::read_dir(state(&server)).unwrap().collect();

@@ -26,6 +26,16 @@ fn state(server: &Server) -> PathBuf {
     server.directory.join("state")
 }
 
+/// A server with these options that can be asked.
+fn start(options: &[&str]) -> Server {
+    let server = Server::start(options);
+    assert!(server.wait_for_log(OPEN), "it cannot be asked");
+    server
+}
+
+/// What a server says after it has opened its sockets.
+const OPEN: &str = "a new process can take over";
+
 /// The program with these words and the server's state directory.
 fn command(server: &Server, words: &[&str]) -> Command {
     let mut command = Command::new(program());

@@ -6,21 +6,19 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::common::client::Client;
-use crate::common::server::{Server, wait_until};
+use crate::common::server::wait_until;
 use crate::common::{PATIENCE, Port};
-use crate::{list, run, state};
-
-const OPEN: &str = "a new process can take over";
+use crate::{OPEN, list, run, start, state};
 
 #[test]
 fn sessions_of_a_replaced_process_are_shown_and_can_be_ended() {
-    let old = Server::start(&[]);
+    let old = start(&[]);
     let mut stays = Client::ready(&old, Port::Explicit);
     let mut leaves = Client::ready(&old, Port::Implicit);
-    assert!(old.wait_for_log(OPEN), "nobody can take over");
     let new = old.start_beside(&["--take-over"], |command: Command| command);
     assert!(new.wait_for_log("has taken over"));
     assert!(old.wait_for_log("sessions here go on"));
+    assert!(new.wait_for_log(OPEN));
     let mut fresh = Client::ready(&new, Port::Explicit);
     let ids: Vec<String> = list(&new, &[])
         .iter()
@@ -71,7 +69,7 @@ fn sessions_of_a_replaced_process_are_shown_and_can_be_ended() {
 
 #[test]
 fn the_socket_of_a_killed_process_is_passed_over_and_removed() {
-    let old = Server::start(&[]);
+    let old = start(&[]);
     let socket = state(&old).join(format!("status-{}.sock", old.pid));
     old.signal(Signal::KILL);
     assert!(old.wait(PATIENCE).is_some());
@@ -83,6 +81,7 @@ fn the_socket_of_a_killed_process_is_passed_over_and_removed() {
     );
     let new = old.start_beside(&[], |command: Command| command);
     assert!(wait_until(PATIENCE, || !socket.exists()));
+    assert!(new.wait_for_log(OPEN));
     let _client = Client::ready(&new, Port::Explicit);
     assert_eq!(list(&new, &[]).len(), 1);
 }

@@ -34,7 +34,7 @@ def read(time_left):
 def wait_for(pattern, begin=0):
     deadline = time.monotonic() + PATIENCE
     while not re.search(pattern, seen[begin:], re.S):
-        assert time.monotonic() < deadline, (pattern, seen[begin:])
+        assert time.monotonic() < deadline, (pattern, seen[begin:][-2000:])
         read(0.2)
 
 

@@ -5,14 +5,14 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::common::client::Client;
-use crate::common::server::{Server, USER};
+use crate::common::server::USER;
 use crate::common::{Port, skip};
-use crate::{command, put_zeros, run};
+use crate::{command, put_zeros, run, start};
 
 #[test]
 fn figures_of_cores_and_rates_add_up() {
     put_zeros("top.bin", 64 << 20);
-    let server = Server::start(&["--download-rate-per-session", "4M", "--cores", "2"]);
+    let server = start(&["--download-rate-per-session", "4M", "--cores", "2"]);
     let mut client = Client::ready(&server, Port::Explicit);
     let mut download = client.open("RETR top.bin");
     assert_eq!(download.take_exactly(5), b"begin");
@@ -73,7 +73,7 @@ fn a_terminal_is_drawn_resized_and_left_as_it_was() {
     {
         return skip("python3 makes the pseudo-terminal");
     }
-    let server = Server::start(&[]);
+    let server = start(&[]);
     let _client = Client::ready(&server, Port::Explicit);
     let top = command(&server, &["top", "--interval", "200ms"]);
     for end in ["q", "ctrl-c", "TERM", "HUP"] {
