@@ -122,9 +122,12 @@ impl Report {
                 .flat_map(|earlier| &earlier.sessions)
                 .map(|session| (session.session, session))
                 .collect();
+            // They come by core.
+            let mut sessions: Vec<&Session> = answer.sessions.iter().collect();
+            sessions.sort_by_key(|session| session.session);
             report
                 .sessions
-                .extend(answer.sessions.iter().map(|session| SessionRow {
+                .extend(sessions.into_iter().map(|session| SessionRow {
                     id: format!("{}{suffix}", session.session),
                     process,
                     rate: rate(session, known.get(&session.session).copied()),
