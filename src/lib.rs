@@ -3,7 +3,7 @@
 //! # Layers
 //!
 //! ```text
-//! bin/ringftpd        command line: serve | config | check-config | doctor | upgrade | user
+//! bin/ringftpd        command line: serve | config | check-config | doctor | upgrade | user | session | top
 //!   server            one thread and one ring per core, listeners, drain, reload
 //!     control         drives one control connection: octets -> proto -> actions
 //!       data          life of one transfer: connect, handshake, copy, close
@@ -11,6 +11,8 @@
 //!       auth          accounts, password checks
 //!       bandwidth     how fast transfers may go
 //!     tls             rustls settings, session store, the record engine
+//! screen              asks a running server for its sessions, shows and ends them
+//! status              the wire form of what a server tells of its sessions
 //! doctor              facts about the machine, judged against the files of tuning/
 //! load                the load generator: FTP clients, on rt and proto
 //!   rt                the runtime seam: ring operations, timers, buffers, blocking pool
@@ -41,7 +43,9 @@ pub mod metrics;
 pub mod octets;
 pub mod proto;
 pub mod rt;
+pub mod screen;
 pub mod server;
+pub mod status;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod tls;

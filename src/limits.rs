@@ -200,6 +200,23 @@ pub const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(120);
 pub const HAND_OVER_ANSWER_TIME: Duration = Duration::from_secs(10);
 /// Processes that may ask at once.
 pub const HAND_OVER_VISITORS_MAX: usize = 8;
+/// Sessions that a core describes for the status socket before other work gets its turn; each takes up to 3 us.
+pub const STATUS_SESSIONS_PER_TURN: usize = 128;
+/// Sessions that it looks at meanwhile, in some 20 ns each.
+pub const STATUS_SEATS_PER_TURN: usize = 4096;
+/// Clients of the status socket at once; others wait.
+pub const STATUS_CLIENTS_MAX: usize = 8;
+/// Longest request to the status socket, in octets: some thousand numbers of sessions.
+pub const STATUS_REQUEST_OCTETS_MAX: usize = 64 * 1024;
+/// Longest line of an answer that is read, in octets.
+pub const STATUS_LINE_OCTETS_MAX: usize = 16 * 1024 * 1024;
+/// For a client of the status socket to send a request, and to take each piece of the answer.
+pub const STATUS_TURN_TIME: Duration = Duration::from_secs(10);
+/// From the connection of such a client to its end.
+pub const STATUS_CLIENT_TIME: Duration = Duration::from_secs(60);
+/// How long a core is waited for; then its sessions are missing, which is said.
+pub const STATUS_ANSWER_TIME: Duration = Duration::from_secs(1);
+
 /// A certificate that expires within this time is warned of.
 pub const CERTIFICATE_EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
 /// Actions of one session before other work of its core gets its turn.

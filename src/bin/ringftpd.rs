@@ -7,7 +7,7 @@ use clap::FromArgMatches;
 use clap::error::ErrorKind;
 use ringftpd::config::{
     Command, CommandLine, Exit, Failure, Refusal, Sources, check_config, command, doctor,
-    run_config_command, run_user_command, serve, upgrade,
+    run_config_command, run_session_command, run_user_command, serve, top, upgrade,
 };
 
 #[global_allocator]
@@ -39,6 +39,8 @@ fn main() -> ExitCode {
         Command::CheckConfig { file } => check_config(&file),
         Command::Doctor(options) => doctor(&options),
         Command::Upgrade(options) => upgrade(options),
+        Command::Session(command) => run_session_command(command),
+        Command::Top(options) => top(options),
         Command::User(command) => run_user_command(command).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|failure| report(&failure))
@@ -77,6 +79,8 @@ fn report_usage(error: &clap::Error) -> ExitCode {
         Some("check-config") => "ringftpd check-config --help",
         Some("user") => "ringftpd user --help",
         Some("upgrade") => "ringftpd upgrade --help",
+        Some("session") => "ringftpd session --help",
+        Some("top") => "ringftpd top --help",
         Some("doctor") => "ringftpd doctor --help",
         _ => "ringftpd --help",
     };

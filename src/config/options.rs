@@ -14,6 +14,7 @@ use super::metrics::MetricsOptions;
 use super::network::NetworkOptions;
 use super::restart::{RestartOptions, UpgradeOptions};
 use super::routes::RouteOptions;
+use super::session::{SessionCommand, TopOptions};
 use super::user::UserCommand;
 use super::value::{Listen, parse_listen, parse_ports, parse_time, parse_time_above_zero};
 use crate::logging::{LogFormat, TransferLogFormat};
@@ -88,6 +89,16 @@ pub enum Command {
         the last one. When it fails, the old one goes on as before.\n\
         Exit status: 0 replaced, 69 no server answers, 71 the new process failed, 77 the server belongs to another account.")]
     Upgrade(UpgradeOptions),
+    /// List or end the sessions of the running server.
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// Watch the running server: sessions, transfers and their rates, load and latencies of each core.
+    #[command(after_help = "\
+        On a terminal: q or Ctrl-C ends it, s sorts by the next column, arrows scroll, space looks at once. Elsewhere it \
+        prints once, as with --once. Rates and percentiles are those of the time between two looks.\n\
+        LOAD counts time in which a core waits for a prompt client (--busy-poll). The titles are not inverted with NO_COLOR.\n\
+        Exit status: 0, 69 no server answers, 71 it does not answer in time, 77 permission missing.")]
+    Top(TopOptions),
     /// Manage the accounts of a users file.
     #[command(subcommand)]
     User(UserCommand),

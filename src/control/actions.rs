@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tracing::{debug, trace, warn};
 
+use super::seat::Stage;
 use super::{Connection, Core, Letter};
 use crate::admission::UserPermit;
 use crate::auth::{Account, Check, CheckFailed, Permissions};
@@ -84,6 +85,7 @@ impl Connection {
             Action::StartTls => {
                 let now = rt::now();
                 self.marks.handshake = Some(now);
+                self.seat.stage.set(Stage::Handshake);
                 let deadline = now + self.settings.handshake_time_max;
                 self.channel.start_tls(&self.settings.tls, deadline)?;
             }
@@ -91,7 +93,10 @@ impl Connection {
                 .channel
                 .end_tls(rt::now() + self.settings.close_time_max),
             Action::CheckLogin { user, password } => self.check_login(&user, &password),
-            Action::Logout => self.login = None,
+            Action::Logout => {
+                self.login = None;
+                self.seat.user.take();
+            }
             Action::File(request) => self.request(request),
             Action::SetupPassive => self.set_up_passive(),
             Action::SetupActive(address) => self.setup = Some(data::Setup::Active(address)),
@@ -114,6 +119,7 @@ impl Connection {
             Action::Close => {
                 self.channel.close();
                 self.closing = Some(rt::now() + self.settings.drain_time_max);
+                self.seat.stage.set(Stage::Closing);
             }
         }
         Ok(())
@@ -155,6 +161,7 @@ impl Connection {
                     control.logged_in(user, peer, now);
                 }
                 self.log_login(&login.account);
+                self.seat.user.replace(Some(Arc::clone(&login.account)));
                 self.login = Some(login);
                 LoginVerdict::Granted
             }
@@ -197,7 +204,7 @@ impl Connection {
         let root = self.root();
         let duty = Duty::new(&self.mailbox, Letter::Opened(Err(FileError::Local)));
         let opening = transfer.clone();
-        self.transfer = Some(transfer);
+        self.seat.transfer.replace(Some(transfer));
         self.marks.transfer = self.session.running_since();
         rt::spawn(in_this_session(async move {
             let result = match root {
@@ -222,11 +229,9 @@ impl Connection {
     }
 
     fn run_transfer(&mut self) {
-        let parts = (
-            self.setup.take(),
-            self.opened.take(),
-            self.transfer.as_ref(),
-        );
+        let seat = Rc::clone(&self.seat);
+        let transfer = seat.transfer.borrow();
+        let parts = (self.setup.take(), self.opened.take(), transfer.as_ref());
         let (Some(setup), Some(opened), Some(transfer)) = parts else {
             // The session runs what it has opened, on the set-up it has: this would be a fault of
             // ours, and the client is told that its transfer failed.
@@ -267,6 +272,7 @@ impl Connection {
             asked: self.marks.transfer.take().unwrap_or_else(rt::now),
             metrics: Rc::clone(&self.core.metrics),
         };
+        self.seat.begins(&handle, &job);
         self.running = Some(handle);
         let failed = data::Outcome::new(TransferEnd::File(FileError::Local));
         let duty = Duty::new(&self.mailbox, Letter::Ended(failed));

@@ -88,6 +88,12 @@ impl Change {
 }
 
 impl Connection {
+    /// The operator ends this session.
+    pub(super) fn killed(&mut self, now: Instant) {
+        info!(peer = %self.peer.ip().to_canonical(), "ended by the operator");
+        self.session.handle_kill(now);
+    }
+
     /// A login was granted to this account.
     pub(super) fn log_login(&mut self, account: &Arc<Account>) {
         let tls = self.channel.summary().map(|summary| summary.to_string());
@@ -130,7 +136,7 @@ impl Connection {
 
     /// The transfer has ended so.
     pub(super) fn log_transfer(&mut self, outcome: &data::Outcome) {
-        let Some(transfer) = self.transfer.take() else {
+        let Some(transfer) = self.seat.transfer.take() else {
             return;
         };
         self.totals.add(&transfer.kind, outcome);
@@ -161,7 +167,8 @@ impl Connection {
 
     /// STOU: the file has its name now.
     pub(super) fn name_transfer(&mut self, ready: &TransferReady) {
-        if let (Some(transfer), Some(name)) = (&mut self.transfer, &ready.unique_name)
+        if let (Some(transfer), Some(name)) =
+            (self.seat.transfer.borrow_mut().as_mut(), &ready.unique_name)
             && let Ok(path) = transfer.path.join(name)
         {
             transfer.path = path;
@@ -170,7 +177,7 @@ impl Connection {
 
     /// What the transfer needs could not be opened.
     pub(super) fn log_refused_transfer(&mut self, error: FileError) {
-        let Some(transfer) = self.transfer.take() else {
+        let Some(transfer) = self.seat.transfer.take() else {
             return;
         };
         let verb = actions::verb(&transfer.kind);

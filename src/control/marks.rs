@@ -8,6 +8,7 @@ use std::time::Instant;
 use tracing::debug;
 
 use super::Connection;
+use super::seat::Stage;
 use crate::metrics::{Admitted, Channel, Class, Listener, Refusal, Verdict};
 use crate::proto::LoginVerdict;
 use crate::proto::command::Verb;
@@ -33,11 +34,14 @@ impl Connection {
     /// Records what was answered. To be called when the replies have left, or are queued for a client
     /// that does not read.
     pub(super) fn observe(&mut self) {
+        let busy = self.session.running_since().is_some();
+        self.seat.busy.set(busy);
         let Some(replies) = self.session.take_replies() else {
             return;
         };
         let now = rt::now();
         self.marks.answered = Some(now);
+        self.seat.answered.set(now);
         let metrics = &self.core.metrics;
         metrics.replies(replies);
         if let Some(accepted) = self.marks.accepted.take() {
@@ -46,11 +50,13 @@ impl Connection {
             if greeted > 0 {
                 let time = now.saturating_duration_since(accepted);
                 metrics.greeted(listener(self.session.kind()), time);
+                self.seat.stage.set(Stage::Open);
             }
         }
         while let Some(answered) = self.session.take_answered() {
             let time = now.saturating_duration_since(answered.began);
             metrics.command(class(answered.verb), time);
+            self.seat.verb.set(answered.verb);
             // Never its argument: that of PASS is one.
             debug!(verb = ?answered.verb, seconds = time.as_secs_f64(), "command");
         }

@@ -11,9 +11,10 @@ mod failures;
 mod log;
 mod marks;
 mod passive;
+mod seat;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,13 +32,15 @@ use crate::logging::{self, TransferLog};
 use crate::metrics::Recorder;
 use crate::proto::passive::PassiveAddresses;
 use crate::proto::session::{self, ChannelKind, Session};
-use crate::proto::{Event, FileError, LoginVerdict, Transfer, TransferReady};
+use crate::proto::{Event, FileError, LoginVerdict, TransferReady};
 use crate::rt::{self, Alarm, Mailbox, Readiness, Socket};
 use crate::{data, tls, vfs};
 
 use actions::Login;
 use channel::{Change, Channel};
 use marks::Marks;
+pub use seat::Page;
+use seat::{Seat, Stage};
 
 /// What the operator sets for control connections.
 #[derive(Debug, Clone)]
@@ -75,7 +78,8 @@ pub struct Core {
     /// What this core has done.
     pub metrics: Rc<Recorder>,
     roots: RefCell<HashMap<(PathBuf, Permissions), Weak<vfs::Root>>>,
-    connections: RefCell<HashMap<u64, Rc<Mailbox<Letter>>>>,
+    /// By number: the latest is the last.
+    connections: RefCell<BTreeMap<u64, Rc<Seat>>>,
     draining: Cell<bool>,
 }
 
@@ -122,8 +126,8 @@ impl Core {
     /// Tells every connection that the server ends. `force` ends running transfers too.
     pub fn shut_down(&self, force: bool) {
         self.draining.set(true);
-        for mailbox in self.connections.borrow().values() {
-            mailbox.post(Letter::ShutDown { force });
+        for seat in self.connections.borrow().values() {
+            seat.mailbox.post(Letter::ShutDown { force });
         }
     }
 
@@ -140,7 +144,11 @@ enum Letter {
     Opened(Result<(data::Opened, TransferReady), FileError>),
     LoggedIn(Result<Login, LoginVerdict>),
     Ended(data::Outcome),
-    ShutDown { force: bool },
+    ShutDown {
+        force: bool,
+    },
+    /// The operator ends this session.
+    Kill,
 }
 
 /// Why a connection's task woke.
@@ -158,6 +166,8 @@ struct Connection {
     channel: Channel,
     session: Session,
     mailbox: Rc<Mailbox<Letter>>,
+    /// What others on this core may see of it.
+    seat: Rc<Seat>,
     /// The socket's own address.
     local: SocketAddr,
     /// The address that the client connected to, where a proxy has announced it.
@@ -167,7 +177,6 @@ struct Connection {
     number: u64,
     login: Option<Login>,
     setup: Option<data::Setup>,
-    transfer: Option<Transfer>,
     opened: Option<data::Opened>,
     running: Option<Rc<data::Handle>>,
     /// Set once the session wants to close: when to stop waiting for the last reply to leave.
@@ -214,28 +223,24 @@ async fn serve_numbered(
         return;
     };
     let mailbox = Mailbox::new();
+    let server = shown.unwrap_or(local);
+    let seat = Seat::new(&mailbox, kind, (peer, server), accepted);
     core.connections
         .borrow_mut()
-        .insert(number, Rc::clone(&mailbox));
+        .insert(number, Rc::clone(&seat));
     let settings = core.settings();
-    let session = Session::new(
-        Arc::clone(&settings.session),
-        kind,
-        shown.unwrap_or(local),
-        peer,
-        rt::now(),
-    );
+    let session = Session::new(Arc::clone(&settings.session), kind, server, peer, rt::now());
     let mut connection = Connection {
         channel: Channel::new(socket, accepted),
         session,
         mailbox,
+        seat,
         local,
         shown,
         peer,
         number,
         login: None,
         setup: None,
-        transfer: None,
         opened: None,
         running: None,
         closing: None,
@@ -357,6 +362,8 @@ impl Connection {
         if change == Change::Up {
             if let Some(summary) = self.channel.summary() {
                 self.handshake_ended(summary.resumed);
+                self.seat.tls.set(Some(summary));
+                self.seat.stage.set(Stage::Open);
                 debug!(peer = %self.peer, %summary, "control connection protected");
             }
             self.session.handle_event(Event::TlsUp, now);
@@ -366,6 +373,7 @@ impl Connection {
         }
         match change {
             Change::Down => {
+                self.seat.tls.set(None);
                 self.session.handle_event(Event::TlsDown, now);
                 // The session says whether a handshake or clear text is next; then what came
                 // behind close_notify can be taken as that.
@@ -396,11 +404,13 @@ impl Connection {
             }
             Letter::Ended(outcome) => {
                 self.running = None;
+                self.seat.running.take();
                 self.log_transfer(&outcome);
                 self.session
                     .handle_event(Event::TransferEnded(outcome.end), now);
             }
             Letter::ShutDown { force } => self.session.handle_shutdown(force, now),
+            Letter::Kill => self.killed(now),
         }
     }
 
@@ -420,6 +430,7 @@ impl Connection {
     /// Ends whatever still runs, then closes so that the last reply arrives: FIN, and a short wait
     /// for the client's, because a close with unread octets would send RST.
     async fn end(&mut self) {
+        self.seat.stage.set(Stage::Closing);
         self.setup = None;
         if let Some(running) = self.running.take() {
             running.abort();

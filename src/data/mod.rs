@@ -157,6 +157,10 @@ pub struct Handle {
     /// When the first octet had moved.
     first: Cell<Option<Instant>>,
     aborted: Cell<bool>,
+    /// The way that was chosen.
+    choice: Cell<Option<Choice>>,
+    /// It is over, and what it moved is in the books.
+    over: Cell<bool>,
     socket: RefCell<Option<Socket>>,
     /// Beside a listener: the connection of a proxy that has not said yet whose it is.
     candidate: RefCell<Option<Socket>>,
@@ -186,6 +190,18 @@ impl Handle {
     #[must_use]
     pub fn octets(&self) -> u64 {
         self.octets.get()
+    }
+
+    /// The name of the way that its octets go; none before it was chosen.
+    #[must_use]
+    pub fn route(&self) -> Option<&'static str> {
+        self.choice.get().map(|choice| choice.route.name())
+    }
+
+    /// Whether it has ended, and what it moved is recorded.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.over.get()
     }
 
     fn add(&self, octets: u64) {
@@ -273,6 +289,7 @@ pub async fn run(job: Job) -> Outcome {
         socket.reset_on_close();
     }
     watch.ended(&outcome, handle.first.get(), ended);
+    handle.over.set(true);
     outcome
 }
 
@@ -356,6 +373,7 @@ async fn move_octets(
     {
         records = records.detach(socket, link).await?;
     }
+    link.handle.choice.set(Some(*choice));
     if choice.route.is_kernel_tls() || choice.route.is_direct() {
         // FIN follows right behind the last octet.
         socket.cork();

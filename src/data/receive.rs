@@ -97,6 +97,7 @@ async fn receive_sealed(
                         return receive_records(socket, detached, sink, link).await;
                     }
                     *choice = Route::KernelTlsReceive.into();
+                    link.handle.choice.set(Some(*choice));
                     return receive_kernel(socket, detached, sink, link).await;
                 }
                 TakeOver::Declined { secured, reason } => {

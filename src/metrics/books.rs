@@ -86,6 +86,17 @@ impl Series {
         self.histogram.as_deref().filter(|one| !one.is_empty())
     }
 
+    /// The highest value of each bucket that is not empty, ascending, and how many values are in it.
+    #[must_use]
+    pub fn buckets(&self) -> Vec<(u64, u64)> {
+        self.histogram().map_or_else(Vec::new, |histogram| {
+            let recorded = histogram.iter_recorded();
+            recorded
+                .map(|bucket| (bucket.value_iterated_to(), bucket.count_at_value()))
+                .collect()
+        })
+    }
+
     /// The sum of all values: nanoseconds, or octets a second.
     pub(super) fn sum(&self) -> u64 {
         self.sum

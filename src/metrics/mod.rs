@@ -35,4 +35,4 @@ pub use labels::{
 pub use prometheus::{CONTENT_TYPE, Process, encode};
 pub use recorder::{Counted, Ended, Recorder};
 pub use table::log;
-pub use totals::Totals;
+pub use totals::{CoreFigures, Totals};

@@ -20,6 +20,8 @@ pub struct Recorder {
     no_route: usize,
     sessions: Cell<u64>,
     transfers: [Cell<u64>; 3],
+    /// Octets of transfers that have ended: sent, received.
+    moved: [Cell<u64>; 2],
 }
 
 /// A transfer that has ended.
@@ -58,6 +60,7 @@ impl Recorder {
             books: RefCell::new(Books::new(catalogue)),
             sessions: Cell::new(0),
             transfers: Default::default(),
+            moved: Default::default(),
         })
     }
 
@@ -72,6 +75,12 @@ impl Recorder {
             transfers: self.transfers.each_ref().map(Cell::get),
         };
         books
+    }
+
+    /// Octets that ended transfers have sent and received since the start.
+    #[must_use]
+    pub fn moved(&self) -> [u64; 2] {
+        self.moved.each_ref().map(Cell::get)
     }
 
     fn time(&self, measure: Measure, index: usize, time: Duration) {
@@ -176,6 +185,12 @@ impl Recorder {
         if let Some(fallback) = ended.fallback {
             books.count(Count::Fallbacks, fallback, 1);
         }
+        let [sent, received] = &self.moved;
+        let moved = match ended.kind {
+            Kind::Upload => received,
+            Kind::Download | Kind::Listing => sent,
+        };
+        moved.set(moved.get().saturating_add(ended.octets));
         if ended.end != End::Complete {
             return;
         }
@@ -297,6 +312,7 @@ mod tests {
             (labels("none", "not_connected"), 1),
         ];
         assert_eq!(counted, expected);
+        assert_eq!(recorder.moved(), [0, 4 * limits::METRICS_RATE_OCTETS_MIN]);
         let octets: u64 = books.counts(Count::Octets).iter().sum();
         assert_eq!(octets, 4 * limits::METRICS_RATE_OCTETS_MIN);
         assert_eq!(books.counts(Count::Fallbacks), [0, 2]);

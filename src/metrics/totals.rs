@@ -27,7 +27,27 @@ pub struct Totals {
 struct Core {
     name: String,
     delay: Series,
+    commands: Series,
+    command_count: u64,
+    handshakes: Series,
     gauges: Gauges,
+}
+
+/// What is known of one core.
+#[derive(Debug)]
+pub struct CoreFigures<'a> {
+    /// Its processor, and `.1` and so on where threads share one.
+    pub name: &'a str,
+    /// What is so now.
+    pub gauges: Gauges,
+    /// Commands answered.
+    pub command_count: u64,
+    /// Times from commands to their replies, without those of PASS.
+    pub commands: &'a Series,
+    /// Times of TLS handshakes.
+    pub handshakes: &'a Series,
+    /// How late it did what was due.
+    pub delay: &'a Series,
 }
 
 impl Totals {
@@ -41,6 +61,9 @@ impl Totals {
                 again => format!("{cpu}.{again}"),
             },
             delay: Series::default(),
+            commands: Series::default(),
+            command_count: 0,
+            handshakes: Series::default(),
             gauges: Gauges::default(),
         });
         Self {
@@ -53,10 +76,15 @@ impl Totals {
     pub fn add(&mut self, place: usize, books: &Books) {
         self.books.add(books);
         if let Some(core) = self.cores.get_mut(place) {
-            books
-                .series(Measure::LoopDelay)
-                .iter()
-                .for_each(|delay| core.delay.add(delay));
+            for (measure, sum) in [
+                (Measure::LoopDelay, &mut core.delay),
+                (Measure::Command, &mut core.commands),
+                (Measure::Handshake, &mut core.handshakes),
+            ] {
+                books.series(measure).iter().for_each(|one| sum.add(one));
+            }
+            let commands: u64 = books.counts(Count::Commands).iter().sum();
+            core.command_count = core.command_count.saturating_add(commands);
             core.gauges = books.gauges;
         }
     }
@@ -66,7 +94,22 @@ impl Totals {
         self.books.reset();
         for core in &mut self.cores {
             core.delay.reset();
+            core.commands.reset();
+            core.command_count = 0;
+            core.handshakes.reset();
         }
+    }
+
+    /// What is known of each core.
+    pub fn cores(&self) -> impl Iterator<Item = CoreFigures<'_>> {
+        self.cores.iter().map(|core| CoreFigures {
+            name: &core.name,
+            gauges: core.gauges,
+            command_count: core.command_count,
+            commands: &core.commands,
+            handshakes: &core.handshakes,
+            delay: &core.delay,
+        })
     }
 
     /// The sums of what is so on the cores now.

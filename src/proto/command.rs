@@ -75,6 +75,13 @@ impl Verb {
                 | Self::Mlsd
         )
     }
+
+    /// Its name, in capitals; `None` for those that are known and never carried out.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        let mut rows = TABLE.iter().filter(|_| self != Self::Refused);
+        rows.find(|row| row.verb == self).map(Row::name)
+    }
 }
 
 /// When a command may run.

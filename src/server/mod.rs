@@ -9,6 +9,7 @@ mod listeners;
 mod monitor;
 mod notify;
 mod passive;
+mod status;
 mod watchdog;
 
 use std::io;
@@ -106,6 +107,8 @@ enum Command {
     PassiveAddresses(Arc<PassiveAddresses>),
     /// Hand over what was recorded, and go on in these books.
     Report(Books, oneshot::Sender<Books>),
+    /// Tell of sessions, or end some.
+    Status(status::Question),
 }
 
 /// What a reload puts into force: for new connections, and the grace period. Cores, busy polling,
@@ -158,6 +161,7 @@ pub fn run(
         // From here on no signal ends the process by itself.
         let mut signals = Signals::new()?;
         let metrics = monitor::start(&monitor, outlets.listener, interval)?;
+        let _status = status::start(lifecycle.state_directory.as_deref(), &monitor, &commands);
         let admission = Arc::clone(&settings.admission);
         let mut life =
             Life::begin(lifecycle, listeners.offers, pulses, &threads, admission).await?;
@@ -431,6 +435,7 @@ async fn serve_until_told(
             }
             Some(Command::PassiveAddresses(addresses)) => *core.passive.borrow_mut() = addresses,
             Some(Command::Report(books, reply)) => report(core, books, reply),
+            Some(Command::Status(question)) => question.answer(core),
             Some(Command::Retire) => {
                 acceptors.stop().await;
                 retired = Some(rt::now() + settings.retire);
@@ -453,6 +458,7 @@ async fn forced(core: &control::Core, commands: &mut mpsc::UnboundedReceiver<Com
         match commands.recv().await {
             Some(Command::Force) => return true,
             Some(Command::Report(books, reply)) => report(core, books, reply),
+            Some(Command::Status(question)) => question.answer(core),
             Some(
                 Command::Accept
                 | Command::Drain

@@ -16,7 +16,8 @@ use super::watchdog::Pulse;
 use super::{Command, http};
 use crate::control::Core;
 use crate::logging;
-use crate::metrics::{self, Books, Catalogue, IntervalLog, Process, Totals};
+use crate::metrics::{self, Books, Catalogue, IntervalLog, Process, Series, Totals};
+use crate::status::{self, Distribution};
 use crate::{limits, rt};
 
 /// Where the figures go, beside the log.
@@ -129,6 +130,44 @@ impl Monitor {
             lines_lost: logging::lines_lost(),
         };
         metrics::encode(&gathered.totals, process)
+    }
+
+    /// What is known of each core, as far as it is recorded in books; cores that do not answer are not `answered`.
+    pub(super) async fn cores(&self) -> Vec<status::Core> {
+        let mut gathered = self.gathered.lock().await;
+        gathered.gather().await;
+        let distribution = |series: &Series| Distribution(series.buckets());
+        let figures = gathered.totals.cores().zip(&gathered.cores);
+        let cores = figures.map(|(core, link)| {
+            let [downloads, uploads, listings] = core.gauges.transfers;
+            status::Core {
+                core: core.name.to_owned(),
+                answered: link.due.is_none(),
+                connections: core.gauges.connections,
+                sessions: core.gauges.sessions,
+                downloads,
+                uploads,
+                listings,
+                commands: core.command_count,
+                command: distribution(core.commands),
+                handshake: distribution(core.handshakes),
+                delay: distribution(core.delay),
+                ..status::Core::default()
+            }
+        });
+        cores.collect()
+    }
+
+    /// The names of the cores.
+    pub(super) async fn names(&self) -> Vec<String> {
+        let gathered = self.gathered.lock().await;
+        let names = gathered.totals.cores().map(|core| core.name.to_owned());
+        names.collect()
+    }
+
+    /// How long the process has run.
+    pub(super) fn age(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// Tells the log.

@@ -23,7 +23,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "/var/lib/ringftpd",
-        "The state directory: the self-signed certificate, the socket for upgrades.",
+        "The state directory: the self-signed certificate, the sockets for upgrades and for ringftpd-session(8) and ringftpd-top(8).",
     ),
     (
         "/var/log/ringftpd",

@@ -117,6 +117,8 @@ pub struct Session {
     heard: bool,
     /// The client has closed its side: there is nothing to read but the end, again and again.
     finished: bool,
+    /// The operator wants it to end.
+    killed: bool,
     /// A password was right at least once.
     logged_in_before: bool,
     failures: u32,
@@ -157,6 +159,7 @@ impl Session {
             setup: false,
             heard: false,
             finished: false,
+            killed: false,
             logged_in_before: false,
             failures: 0,
             passwords_rejected: 0,
@@ -316,6 +319,12 @@ impl Session {
         } else {
             Life::Draining
         };
+    }
+
+    /// The operator ends this session: as [`Self::handle_shutdown`] with `force`, and the client is told whose wish it is.
+    pub fn handle_kill(&mut self, now: Instant) {
+        self.killed = true;
+        self.handle_shutdown(true, now);
     }
 
     /// The next action, if there is one; commands run when nothing is awaited.

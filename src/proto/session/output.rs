@@ -58,7 +58,10 @@ impl Session {
     }
 
     pub(super) fn depart_shutdown(&mut self) {
-        self.depart("The server is shutting down.");
+        self.depart(match self.killed {
+            true => "Ended by the operator.",
+            false => "The server is shutting down.",
+        });
     }
 
     /// 421 in place of whatever reply is due, and the end.

@@ -188,3 +188,19 @@ fn force_is_not_taken_back() {
     assert_eq!(wire.event(ready), "421");
     assert!(wire.is_closed());
 }
+
+#[test]
+fn the_operator_ends_a_session_with_or_without_a_transfer() {
+    let farewell = b"421 Ended by the operator.\r\n";
+    let mut idle = Wire::ready();
+    idle.session.handle_kill(idle.now);
+    let said = std::iter::from_fn(|| idle.session.poll_action()).find_map(|action| match action {
+        Action::Send(octets) => Some(octets),
+        _ => None,
+    });
+    assert_eq!(said.as_deref(), Some(&farewell[..]));
+    let mut wire = running();
+    wire.session.handle_kill(wire.now);
+    assert_eq!(wire.codes(), "426 421");
+    assert_eq!(wire.actions, [Action::AbortTransfer, Action::Close]);
+}
