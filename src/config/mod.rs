@@ -6,6 +6,7 @@ mod bandwidth;
 mod doctor;
 mod failure;
 mod file;
+mod file_rules;
 mod logs;
 mod metrics;
 mod network;
@@ -25,8 +26,10 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::FileRules;
 use crate::data::Proxies;
 use crate::data::kernel::Wishes;
 use crate::limits;
@@ -44,6 +47,7 @@ pub use file::{
     Problems, Refusal, Section, Sources, Structures, check_config, command, manual,
     run_config_command, structures,
 };
+pub use file_rules::FileOptions;
 pub use metrics::MetricsOptions;
 pub use network::{NetworkOptions, ProxyOthers};
 pub use options::{ActiveSourcePort, Command, CommandLine, Protect, Resume, ServeOptions, Switch};
@@ -102,6 +106,8 @@ pub struct Checked {
     pub fsync: bool,
     /// Whether the file of a broken upload is removed.
     pub remove_partial: bool,
+    /// Rules for the files of every account.
+    pub file_rules: Arc<FileRules>,
     /// The account to become, if one was named.
     pub run_as: Option<String>,
     /// The processor of each thread, one entry a thread; never empty. With `--cores` above what is
@@ -226,6 +232,7 @@ impl Checked {
             },
             fsync: options.fsync,
             remove_partial: options.remove_partial,
+            file_rules: options.files.rules(),
             run_as: options.host.run_as,
             cores: cores(options.host.cores)?,
             busy_poll: Duration::from_micros(options.host.busy_poll.into()),
@@ -258,6 +265,12 @@ impl Checked {
             histogram_interval: options.metrics.histogram_interval,
             config_file: options.config.as_deref().map(absolute).transpose()?,
         })
+    }
+
+    /// Adds what the sections of the configuration file say that are no options.
+    fn take_structures(&mut self, structures: &Structures) {
+        let rules = FileRules::clone(&self.file_rules);
+        self.file_rules = Arc::new(rules.with_places(&structures.places));
     }
 
     /// Whether active data connections are to come from ports 20 and 989, now or after a reload that permits them.
