@@ -472,4 +472,38 @@ mod tests {
             assert!(Mount::try_from(raw(at, directory)).is_err(), "{at}");
         }
     }
+
+    #[test]
+    fn what_is_wrong_in_a_users_file_is_told_with_its_line() {
+        use super::super::{UsersError, UsersFile, hash_password};
+        let hash = hash_password(b"x").unwrap();
+        let table = [
+            ("hidden = ['a/b']", 3, "a pattern of names"),
+            ("denied = 'x'", 3, "invalid type"),
+            (
+                "[[users.ann.paths]]\npath = '/a'\npermissions = ['walk']",
+                3,
+                "`walk` is no permission",
+            ),
+            (
+                "[[users.ann.paths]]\npath = '/a'\npermissions = []\nmode = 1",
+                6,
+                "unknown field `mode`",
+            ),
+            (
+                "mounts = [{ at = '/a', directory = '/x' },\n{ at = '/a/', directory = '/y' }]",
+                4,
+                "at: `/a` stands twice",
+            ),
+        ];
+        for (keys, expected, words) in table {
+            let text = format!("[users.ann]\npassword = '{hash}'\n{keys}\n");
+            let error = UsersFile::parse(&text).err().unwrap();
+            let UsersError::Syntax { line, message } = error else {
+                panic!("{error}");
+            };
+            assert!(message.contains(words), "{keys}: {message}");
+            assert_eq!(line, expected, "{keys}: {message}");
+        }
+    }
 }

@@ -38,11 +38,12 @@ impl FileOptions {
 pub(super) const PATHS: Section = Section {
     name: "paths",
     example: "\
-# Permissions at a path and below it, for every account, instead of the account's own; the longest path
-# counts. Where a user of the users file has a rule for the same path, that one holds. (live)
-#[[paths]]
-#path = \"/incoming\"
-#permissions = [\"list\", \"write\", \"make-directory\"]
+# Permissions at a path and below it, for every account, instead of the account's own; the longest
+# path counts. Where a user of the users file has a rule for the same path, that one holds. (live)
+#
+# [[paths]]
+# path = \"/incoming\"
+# permissions = [\"list\", \"write\", \"make-directory\"]
 ",
     change: Change::Live,
     parse: |structures: &mut Structures, value, complaints| {
@@ -57,12 +58,13 @@ pub(super) const PATHS: Section = Section {
 pub(super) const MOUNTS: Section = Section {
     name: "mounts",
     example: "\
-# Directories that every account sees at a path, wherever its home is. `permissions` may be left out: then
-# those of the path hold. Symbolic links do not lead into a mount or out of it. (live)
-#[[mounts]]
-#at = \"/pub\"
-#directory = \"/srv/pub\"
-#permissions = [\"read\", \"list\"]
+# Directories that every account sees at a path, wherever its home is. `permissions` may be left
+# out: then those of the path hold. Symbolic links do not lead into a mount or out of it. (live)
+#
+# [[mounts]]
+# at = \"/pub\"
+# directory = \"/srv/pub\"
+# permissions = [\"read\", \"list\"]
 ",
     change: Change::Live,
     parse: |structures: &mut Structures, value, complaints| {

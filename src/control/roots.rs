@@ -44,18 +44,17 @@ impl Core {
                 Some(root)
             }
             Err(missing) => {
-                let user = &account.name;
                 let (directory, error) = (missing.directory.display(), &missing.error);
                 match missing.mounted_at {
                     Some(at) => warn!(
-                        %user,
+                        user = account.name,
                         %at,
                         %directory,
                         %error,
                         "a mount of the user's cannot be opened: create the directory, or let the server's account enter it"
                     ),
                     None => warn!(
-                        %user,
+                        user = account.name,
                         home = %directory,
                         %error,
                         "the user's home cannot be opened: create it, or let the server's account enter it"

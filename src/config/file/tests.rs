@@ -1,5 +1,6 @@
 //! Every key with a good and a bad value, the example, the two sources together, and whatever text.
 
+mod places;
 mod random;
 
 use std::ffi::OsString;
