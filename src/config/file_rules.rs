@@ -141,11 +141,13 @@ fn check_mount(mount: &Mount) -> Result<(), String> {
         Some(permissions) if changing(permissions) => Use::Write,
         _ => Use::Read,
     };
-    let is_directory = || match std::fs::metadata(&mount.directory)?.is_dir() {
-        true => Ok(()),
-        false => Err(std::io::ErrorKind::NotADirectory.into()),
-    };
-    let checked = is_directory().and_then(|()| identity::check_directory(&mount.directory, wanted));
+    let checked = std::fs::metadata(&mount.directory).and_then(|metadata| {
+        if metadata.is_dir() {
+            identity::check_directory(&mount.directory, wanted)
+        } else {
+            Err(std::io::ErrorKind::NotADirectory.into())
+        }
+    });
     checked.map_err(|error| {
         let verb = match wanted {
             Use::Read => "read",

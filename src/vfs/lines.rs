@@ -149,12 +149,14 @@ impl Lines {
             return false;
         };
         let followed = match &self.guard {
-            Some(guard) => guard.follow(&self.root, path),
-            None => fs::hold_beneath(&self.root, path)
-                .and_then(|target| Ok((fs::status(&target)?, Rights::ALL))),
+            Some(guard) => guard.follow(&self.root, path).map(Some),
+            None => fs::hold_beneath(&self.root, path).map(|target| {
+                let status = fs::status(&target).ok();
+                status.map(|status| (status, Rights::ALL))
+            }),
         };
         let target = match followed {
-            Ok(target) => Some(target),
+            Ok(target) => target,
             Err(error) if dangles(&error) => None,
             // It leaves the root, goes round in circles, or leads to what the account must not see.
             Err(_) => return false,

@@ -20,10 +20,11 @@ use super::rules::Operation;
 impl Root {
     pub(super) async fn check_directory(&self, path: &VirtualPath) -> Result<FileReply, FileError> {
         let mut place = self.gate(path, Operation::See)?;
+        let carries = place.carries;
         match self.open_searched(&mut place).await {
             Ok(_) => Ok(FileReply::Done),
             Err(error) => match file_error(&error) {
-                error if place.carries && is_no_directory(error) => Ok(FileReply::Done),
+                error if carries && is_no_directory(error) => Ok(FileReply::Done),
                 error => Err(error),
             },
         }
@@ -128,9 +129,10 @@ impl Root {
     }
 
     async fn hold_to_change(&self, place: &mut Place<'_>) -> Result<(OwnedFd, Status), FileError> {
+        let carries = place.carries;
         match self.hold(place).await {
             // A directory that is on no disk cannot be changed.
-            Err(error) if place.carries && is_no_directory(error) => Err(FileError::Denied),
+            Err(error) if carries && is_no_directory(error) => Err(FileError::Denied),
             result => result,
         }
     }
@@ -142,6 +144,7 @@ impl Root {
         facts: FactSet,
     ) -> Result<FileReply, FileError> {
         let mut place = self.gate(path, Operation::Facts)?;
+        let is_fixed = place.is_fixed();
         let object = self.object(&mut place).await?;
         let (status, owner, text) = match &object {
             Object::Plain(status) => (status, status.user, c""),
@@ -157,7 +160,7 @@ impl Root {
             return Err(FileError::NotRegular);
         }
         if facts.contains(FactSet::PERM) {
-            entry.perm = self.perm_of(&place, status, owner).await?;
+            entry.perm = self.perm_of(&place, is_fixed, status, owner).await?;
         }
         entry.unique = unique(status);
         let mut line = Vec::with_capacity(128 + path.as_bytes().len());
@@ -171,13 +174,14 @@ impl Root {
     async fn perm_of(
         &self,
         place: &Place<'_>,
+        is_fixed: bool,
         status: &Status,
         owner: u32,
     ) -> Result<Perm, FileError> {
         let mut access = self.access_at(place);
         // As in listings, what must stay where it is cannot be renamed.
         access.rights.rename &= self.gate(&place.path, Operation::RenameFrom).is_ok();
-        if place.is_fixed() {
+        if is_fixed {
             access.read_only |= is_virtual(status);
             return Ok(access.perm(status, owner, None));
         }

@@ -29,9 +29,10 @@ pub(super) struct Mounted {
 impl Root {
     /// The status of a directory on the way to a mount.
     pub(super) async fn carrier(&self, place: &mut Place<'_>) -> Result<Status, FileError> {
+        let named = place.path.clone();
         match self.hold(place).await {
             Ok((_, status)) => Ok(status),
-            Err(error) if is_no_directory(error) => self.virtual_status(&place.path),
+            Err(error) if is_no_directory(error) => self.virtual_status(&named),
             Err(error) => Err(error),
         }
     }

@@ -132,6 +132,7 @@ impl Root {
             hides: self.settings.hide_dot_files && !hidden,
             hidden,
         };
+        let carries = place.carries;
         match self.open_path(&mut place, fs::OPEN_READ_DIRECTORY).await {
             Ok(directory) => {
                 let walk = self.walk(path, &place, Some(directory), shape, rows_max);
@@ -139,7 +140,7 @@ impl Root {
             }
             Err(error) => {
                 let error = file_error(&error);
-                if place.carries && is_no_directory(error) {
+                if carries && is_no_directory(error) {
                     return self.walk(path, &place, None, shape, rows_max).await;
                 }
                 let machine = matches!(format, ListFormat::Machine(_));
@@ -276,10 +277,11 @@ impl Root {
         };
         shape.pattern = Some(Box::from(pattern));
         let mut place = self.gate(&parent, Operation::List)?;
+        let carries = place.carries;
         let opened = self.open_path(&mut place, fs::OPEN_READ_DIRECTORY).await;
         let directory = match opened.map_err(|error| file_error(&error)) {
             Ok(directory) => Some(directory),
-            Err(error) if place.carries && is_no_directory(error) => None,
+            Err(error) if carries && is_no_directory(error) => None,
             Err(error) => return Err(error),
         };
         let rows_max = rows_max.min(limits::GLOB_MATCHES_MAX);

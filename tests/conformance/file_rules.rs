@@ -203,6 +203,7 @@ fn mounts_of_user_and_server_meet_in_one_tree() {
             ("PWD", 257),
             ("SIZE o", 213),
             ("ALLO 1", 202),
+            ("DELE /pub/z", 250),
             ("CDUP", 250),
             ("CWD own/../../../outside", 550),
             ("CWD /", 250),

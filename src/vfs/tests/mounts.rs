@@ -71,6 +71,21 @@ fn mounts_are_in_their_parents_once() {
         tree.home.write("virtual", "file");
         assert_eq!(names_in(&root, "/").await, ["music", "own", "virtual"]);
         assert_eq!(names_in(&root, "/virtual").await, ["film"]);
+        // Nor a link, wherever it leads.
+        std::fs::remove_file(tree.home.path("virtual")).unwrap();
+        for target in ["nothing", "own", "/", "virtual"] {
+            tree.home.link(target, "virtual");
+            assert_eq!(names_in(&root, "/virtual").await, ["film"], "{target}");
+            let entered = FileRequest::CheckDirectory(path("/virtual"));
+            assert_eq!(root.perform(&entered).await, DONE, "{target}");
+            let facts = FileRequest::Facts(path("/virtual"), FactSet::ALL);
+            let Ok(FileReply::Line(line)) = root.perform(&facts).await else {
+                panic!("{target}");
+            };
+            let line = String::from_utf8(line).unwrap();
+            assert_eq!(perm(&[line], "/virtual"), "el", "{target}");
+            std::fs::remove_file(tree.home.path("virtual")).unwrap();
+        }
         let shown = b"/m*".to_vec();
         let mut matched = root
             .open_listing(&path("/m*"), NAMES, &shown, false)

@@ -200,6 +200,25 @@ fn denied_names_are_out_of_reach_by_every_way() {
         for name in ["d/.htaccess", ".hidden/f", "key.pem"] {
             assert_eq!(home.content(name), "secret");
         }
+    });
+}
+
+#[test]
+fn denied_names_are_neither_made_nor_listed() {
+    let home = Home::new();
+    home.directory(".hidden");
+    home.directory("d");
+    for name in ["plain", "d/.htaccess", "key.pem"] {
+        home.write(name, "secret");
+    }
+    home.link("d/.htaccess", "innocent");
+    home.link("../.hidden", "d/dir");
+    let layout = Layout {
+        denied: names(&[".h*", "*.pem"]),
+        ..Layout::default()
+    };
+    on_ring(async {
+        let root = root_of(&home, layout);
         let made = [
             FileRequest::MakeDirectory(path("/d/.hx")),
             FileRequest::Rename {
