@@ -34,6 +34,10 @@ pub const PASSWORDS_REJECTED_MAX: u32 = 3;
 pub const PATH_COMPONENT_OCTETS_MAX: usize = 255;
 /// Longest virtual path in octets (PATH_MAX less its terminator).
 pub const PATH_OCTETS_MAX: usize = 4095;
+/// Links on the way of one path, as many as the kernel follows.
+pub const LINKS_FOLLOWED_MAX: usize = 40;
+/// Rules by path, mounts, and patterns of names, of each kind, that hold for an account.
+pub const FILE_RULES_MAX: usize = 256;
 /// Largest file that SIZE reads through to count line ends for TYPE A.
 pub const ASCII_SIZE_OCTETS_MAX: u64 = 1024 * 1024;
 /// Rows of a STAT listing on the control connection.

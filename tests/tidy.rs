@@ -18,7 +18,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("octets", &[]),
     ("status", &["proto"]),
     ("screen", &["status"]),
-    ("auth", &["octets"]),
+    ("auth", &["octets", "proto"]),
     ("bandwidth", &[]),
     ("tls", &["sys"]),
     ("rt", &["sys"]),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::bounds::Bounds;
+use super::file_rules::FileRules;
 use super::password::{HashError, StoredHash, StoredPassword};
 use super::permissions::Permissions;
 use super::users::{UsersError, UsersFile};
@@ -23,6 +24,8 @@ pub struct Account {
     pub anonymous: bool,
     /// How much of it.
     pub bounds: Bounds,
+    /// Its own rules for files, beside those of the server.
+    pub file_rules: Arc<FileRules>,
 }
 
 /// An account and how its password is checked.
@@ -65,6 +68,7 @@ impl Accounts {
                 permissions: user.permissions(),
                 anonymous: false,
                 bounds: user.bounds(),
+                file_rules: Arc::clone(user.file_rules()),
             };
             let entry = Entry {
                 account: Arc::new(account),
@@ -89,6 +93,7 @@ impl Accounts {
             permissions: Permissions::ALL,
             anonymous: false,
             bounds: Bounds::default(),
+            file_rules: Arc::default(),
         };
         let entry = Entry {
             account: Arc::new(account),
@@ -109,6 +114,7 @@ impl Accounts {
             permissions: Permissions::READ_ONLY,
             anonymous: true,
             bounds: Bounds::default(),
+            file_rules: Arc::default(),
         }));
         self
     }

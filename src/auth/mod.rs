@@ -7,6 +7,7 @@
 
 mod accounts;
 mod bounds;
+mod file_rules;
 mod password;
 mod permissions;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use crate::limits;
 
 pub use accounts::{Account, Accounts};
 pub use bounds::Bounds;
+pub use file_rules::{FileRules, Mount, NamePattern, PathRule, RawMount, RawPathRule, RuleError};
 pub use password::{HashError, hash_password, random_password};
 pub use permissions::{Permissions, PermissionsError};
 pub use users::{User, UsersError, UsersFile, check_user_name};

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::bounds::{Bounds, Octets};
+use super::file_rules::{FileRules, RawFileRules, RawMount, RawPathRule, WrittenFileRules};
 use super::password::StoredHash;
 use super::permissions::Permissions;
 use crate::limits;
@@ -51,6 +53,7 @@ pub struct User {
     home: Option<PathBuf>,
     permissions: Permissions,
     bounds: Bounds,
+    file_rules: Arc<FileRules>,
 }
 
 impl User {
@@ -70,6 +73,7 @@ impl User {
             home,
             permissions,
             bounds: Bounds::default(),
+            file_rules: Arc::default(),
         })
     }
 
@@ -100,6 +104,12 @@ impl User {
     pub fn bounds(&self) -> Bounds {
         self.bounds
     }
+
+    /// The user's own rules for files.
+    #[must_use]
+    pub fn file_rules(&self) -> &Arc<FileRules> {
+        &self.file_rules
+    }
 }
 
 /// The contents of a users file.
@@ -125,6 +135,14 @@ struct RawUser {
     rate_download: Option<Spanned<Octets>>,
     rate_upload: Option<Spanned<Octets>>,
     sessions_max: Option<u32>,
+    #[serde(default)]
+    hidden: Vec<Spanned<String>>,
+    #[serde(default)]
+    denied: Vec<Spanned<String>>,
+    #[serde(default)]
+    paths: Vec<Spanned<RawPathRule>>,
+    #[serde(default)]
+    mounts: Vec<Spanned<RawMount>>,
 }
 
 #[derive(Serialize)]
@@ -145,6 +163,8 @@ struct WrittenUser<'a> {
     rate_upload: Option<Octets>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sessions_max: Option<u32>,
+    #[serde(flatten)]
+    file_rules: WrittenFileRules<'a>,
 }
 
 const HEADER: &str =
@@ -186,6 +206,7 @@ impl UsersFile {
                 rate_download: user.bounds.rate_download.map(Octets),
                 rate_upload: user.bounds.rate_upload.map(Octets),
                 sessions_max: user.bounds.sessions_max,
+                file_rules: user.file_rules.as_ref().into(),
             };
             (name.as_str(), written)
         });
@@ -284,6 +305,15 @@ impl RawUser {
             }
             Ok(Some(octets))
         };
+        let file_rules = RawFileRules {
+            paths: self.paths,
+            mounts: self.mounts,
+            hidden: self.hidden,
+            denied: self.denied,
+        };
+        let file_rules = file_rules
+            .check()
+            .map_err(|(at, error)| syntax(text, at, format!("`{name}`: {error}")))?;
         Ok(User {
             phc: hash.to_owned(),
             password,
@@ -294,6 +324,7 @@ impl RawUser {
                 rate_upload: rate(self.rate_upload)?,
                 sessions_max: self.sessions_max,
             },
+            file_rules: Arc::new(file_rules),
         })
     }
 }

@@ -6,6 +6,7 @@ mod bandwidth;
 mod doctor;
 mod failure;
 mod file;
+mod file_rules;
 mod logs;
 mod metrics;
 mod network;
@@ -26,8 +27,10 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::FileRules;
 use crate::data::Proxies;
 use crate::data::kernel::Wishes;
 use crate::limits;
@@ -45,6 +48,7 @@ pub use file::{
     Problems, Refusal, Section, Sources, Structures, check_config, command, manual,
     run_config_command, structures,
 };
+pub use file_rules::FileOptions;
 pub use metrics::MetricsOptions;
 pub use network::{NetworkOptions, ProxyOthers};
 pub use options::{ActiveSourcePort, Command, CommandLine, Protect, Resume, ServeOptions, Switch};
@@ -104,6 +108,8 @@ pub struct Checked {
     pub fsync: bool,
     /// Whether the file of a broken upload is removed.
     pub remove_partial: bool,
+    /// Rules for the files of every account.
+    pub file_rules: Arc<FileRules>,
     /// The account to become, if one was named.
     pub run_as: Option<String>,
     /// The processor of each thread, one entry a thread; never empty. With `--cores` above what is
@@ -184,6 +190,16 @@ pub struct Bounds {
     pub sessions_per_user_max: Option<NonZeroU32>,
 }
 
+impl From<&options::BoundOptions> for Bounds {
+    fn from(bounds: &options::BoundOptions) -> Self {
+        Self {
+            connections_max: NonZeroU32::new(bounds.connections_max),
+            connections_per_address_max: NonZeroU32::new(bounds.connections_per_address_max),
+            sessions_per_user_max: NonZeroU32::new(bounds.sessions_per_user_max),
+        }
+    }
+}
+
 impl Checked {
     /// Checks the options together and fills in what depends on this machine.
     ///
@@ -202,7 +218,6 @@ impl Checked {
         let users = options.users.as_deref();
         let histogram_log = options.metrics.histogram_log.as_deref();
         let timers = &options.timers;
-        let bounds = &options.bounds;
         Ok(Self {
             directory: absolute(&options.directory)?,
             explicit,
@@ -228,6 +243,7 @@ impl Checked {
             },
             fsync: options.fsync,
             remove_partial: options.remove_partial,
+            file_rules: options.files.rules(),
             run_as: options.host.run_as,
             cores: cores(options.host.cores)?,
             busy_poll: Duration::from_micros(options.host.busy_poll.into()),
@@ -246,11 +262,7 @@ impl Checked {
                 grace: timers.grace,
                 retire: options.restart.retire_timeout,
             },
-            bounds: Bounds {
-                connections_max: NonZeroU32::new(bounds.connections_max),
-                connections_per_address_max: NonZeroU32::new(bounds.connections_per_address_max),
-                sessions_per_user_max: NonZeroU32::new(bounds.sessions_per_user_max),
-            },
+            bounds: Bounds::from(&options.bounds),
             access: options.access.access(),
             rates: options.rates.limits(),
             log,
@@ -260,6 +272,12 @@ impl Checked {
             histogram_interval: options.metrics.histogram_interval,
             config_file: options.config.as_deref().map(absolute).transpose()?,
         })
+    }
+
+    /// Adds what the sections of the configuration file say that are no options.
+    fn take_structures(&mut self, structures: &Structures) {
+        let rules = FileRules::clone(&self.file_rules);
+        self.file_rules = Arc::new(rules.with_places(&structures.places));
     }
 
     /// Whether active data connections are to come from ports 20 and 989, now or after a reload that permits them.

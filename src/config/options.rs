@@ -10,6 +10,7 @@ use super::access::AccessOptions;
 use super::bandwidth::RateOptions;
 use super::doctor::DoctorOptions;
 use super::file::ConfigCommand;
+use super::file_rules::FileOptions;
 use super::metrics::MetricsOptions;
 use super::network::NetworkOptions;
 use super::restart::{RestartOptions, UpgradeOptions};
@@ -207,6 +208,9 @@ pub struct ServeOptions {
     #[arg(long, help_heading = TRANSFERS)]
     pub remove_partial: bool,
 
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub files: FileOptions,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub routes: RouteOptions,

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::file::{Loaded, Refusal, Reloader, Sources};
+use super::file_rules;
 use super::restart::Origin;
 use super::running::{self, Running};
 use super::{
@@ -61,6 +62,8 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     let home = privileges.drop()?;
     let accounts = source.load(&home)?;
     privileges.check_homes(&accounts, &home)?;
+    file_rules::check_mounts(&checked.file_rules)?;
+    file_rules::warn_of_mounts(&accounts);
     let transfer_log = super::logs::open(&mut log, checked.transfer_log.as_ref())?;
     let authenticator = Authenticator::new(accounts)
         .map_err(|_| Failure::new(Exit::System, "the system gives no random numbers"))?;
@@ -207,6 +210,7 @@ pub(super) fn settings(checked: &Checked, running: &Running) -> server::Settings
             directory_cache: Arc::clone(&running.directory_cache),
             ..vfs::Settings::default()
         },
+        file_rules: Arc::clone(&checked.file_rules),
         handshake_time_max: timers.handshake,
         close_time_max: timers.close,
         drain_time_max: timers.drain,

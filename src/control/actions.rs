@@ -10,7 +10,7 @@ use tracing::{debug, trace, warn};
 use super::seat::Stage;
 use super::{Connection, Core, Letter};
 use crate::admission::UserPermit;
-use crate::auth::{Account, Check, CheckFailed, Permissions};
+use crate::auth::{Account, Check, CheckFailed};
 use crate::bandwidth::{self, Direction, UserRates};
 use crate::logging::in_this_session;
 use crate::metrics::Counted;
@@ -305,38 +305,6 @@ impl Core {
             _permit: permit,
         })
     }
-
-    /// The user's root directory, open; shared by the user's sessions on this core.
-    fn root_of(&self, account: &Account) -> Option<Rc<vfs::Root>> {
-        let key = (account.home.clone(), account.permissions);
-        if let Some(root) = self
-            .roots
-            .borrow()
-            .get(&key)
-            .and_then(std::rc::Weak::upgrade)
-        {
-            return Some(root);
-        }
-        let home = account.home.clone();
-        let files = Rc::clone(&self.settings.borrow().files);
-        match vfs::Root::open(&home, rights(account.permissions), files) {
-            Ok(root) => {
-                let mut roots = self.roots.borrow_mut();
-                roots.retain(|_, root| root.strong_count() > 0);
-                roots.insert(key, Rc::downgrade(&root));
-                Some(root)
-            }
-            Err(error) => {
-                warn!(
-                    user = account.name,
-                    home = %home.display(),
-                    %error,
-                    "the user's home cannot be opened: create it, or let the server's account enter it"
-                );
-                None
-            }
-        }
-    }
 }
 
 /// Takes back what was opened for a transfer that will not run: the client left meanwhile. A file
@@ -344,20 +312,6 @@ impl Core {
 pub(super) async fn give_up(opened: data::Opened) {
     if let data::Opened::Upload(upload) = opened {
         upload.undo().run(false).await;
-    }
-}
-
-/// What an account's permissions mean for files.
-fn rights(permissions: Permissions) -> vfs::Rights {
-    vfs::Rights {
-        read: permissions.allows(Permissions::READ),
-        write: permissions.allows(Permissions::WRITE),
-        append: permissions.allows(Permissions::APPEND),
-        delete: permissions.allows(Permissions::DELETE),
-        rename: permissions.allows(Permissions::RENAME),
-        list: permissions.allows(Permissions::LIST),
-        make_directory: permissions.allows(Permissions::MAKE_DIRECTORY),
-        change: permissions.allows(Permissions::CHANGE),
     }
 }
 

@@ -11,13 +11,13 @@ mod failures;
 mod log;
 mod marks;
 mod passive;
+mod roots;
 mod seat;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 
 use crate::admission::Admission;
-use crate::auth::{Authenticator, Permissions};
+use crate::auth::{Authenticator, FileRules};
 use crate::bandwidth::Bandwidth;
 use crate::logging::{self, TransferLog};
 use crate::metrics::Recorder;
@@ -39,6 +39,7 @@ use crate::{data, tls, vfs};
 use actions::Login;
 use channel::{Change, Channel};
 use marks::Marks;
+use roots::RootKey;
 pub use seat::Page;
 use seat::{Seat, Stage};
 
@@ -53,6 +54,8 @@ pub struct Settings {
     pub bandwidth: Arc<Bandwidth>,
     /// What files look like.
     pub files: Rc<vfs::Settings>,
+    /// Rules for the files of every account.
+    pub file_rules: Arc<FileRules>,
     /// Wait for a TLS handshake on the control connection.
     pub handshake_time_max: Duration,
     /// Wait for the client's close_notify after CCC and REIN.
@@ -77,7 +80,7 @@ pub struct Core {
     pub admission: Arc<Admission>,
     /// What this core has done.
     pub metrics: Rc<Recorder>,
-    roots: RefCell<HashMap<(PathBuf, Permissions), Weak<vfs::Root>>>,
+    roots: RefCell<HashMap<RootKey, Weak<vfs::Root>>>,
     /// By number: the latest is the last.
     connections: RefCell<BTreeMap<u64, Rc<Seat>>>,
     draining: Cell<bool>,

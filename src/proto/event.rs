@@ -172,8 +172,13 @@ pub enum FileRequest {
         /// Show names that begin with a dot.
         hidden: bool,
     },
-    /// ALLO: is there room for so many octets below the root? Reply: `Done`, or `VolumeFull`.
-    CheckSpace(u64),
+    /// ALLO: is there room for so many octets on the volume of the current directory? Reply: `Done`, or `VolumeFull`.
+    CheckSpace {
+        /// The current directory.
+        path: VirtualPath,
+        /// As many as this.
+        octets: u64,
+    },
 }
 
 /// A successful outcome of a [`FileRequest`].
@@ -224,6 +229,9 @@ pub enum FileError {
     /// The name itself is not allowed: too long, or a denied pattern (553).
     #[error("file name not allowed")]
     NameNotAllowed,
+    /// The new name is on another volume: nothing is moved there, nor copied (553).
+    #[error("on another volume")]
+    OtherVolume,
     /// The restart marker lies beyond the end, or TYPE A was restarted (554).
     #[error("restart marker not usable")]
     BadRestart,

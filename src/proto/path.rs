@@ -89,6 +89,21 @@ impl VirtualPath {
         self.0.len() == 1
     }
 
+    /// The components, none for the root.
+    pub fn components(&self) -> impl Iterator<Item = &[u8]> {
+        let components = self.relative().split(|octet| *octet == b'/');
+        components.filter(|component| !component.is_empty())
+    }
+
+    /// Whether this is `ancestor` or below it, by whole components.
+    #[must_use]
+    pub fn is_within(&self, ancestor: &Self) -> bool {
+        match self.0.strip_prefix(ancestor.as_bytes()) {
+            Some(rest) => rest.is_empty() || rest.starts_with(b"/") || ancestor.is_root(),
+            None => false,
+        }
+    }
+
     /// The path in quotes as 257 shows it, quotes in it doubled (RFC 959 Appendix II). The reply
     /// encoder doubles `0xFF` on the control connection.
     #[must_use]

@@ -138,6 +138,10 @@ pub const fn for_file_error(error: FileError, context: FileContext) -> Refusal {
         (FileError::Exists, _) => (Code::FileUnavailable, "Already exists."),
         (FileError::NotEmpty, _) => (Code::FileUnavailable, "Directory not empty."),
         (FileError::NameNotAllowed, _) => (Code::NameNotAllowed, "File name not allowed."),
+        (FileError::OtherVolume, _) => (
+            Code::NameNotAllowed,
+            "The new name is on another volume, nothing is moved there.",
+        ),
         (FileError::BadRestart, _) => (Code::BadRestart, "Restart marker not usable here."),
         (FileError::TooLargeForAscii, _) => (Code::FileUnavailable, "Too large to size in TYPE A."),
         (FileError::VolumeFull, _) => (Code::NoSpace, "No space left on the volume."),

@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use crate::admission::Admission;
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, FileRules};
 use crate::bandwidth::Bandwidth;
 use crate::logging::TransferLog;
 use crate::metrics::{Books, Catalogue, Recorder};
@@ -75,6 +75,8 @@ pub struct Settings {
     pub bandwidth: Arc<Bandwidth>,
     /// What files look like.
     pub files: vfs::Settings,
+    /// Rules for the files of every account.
+    pub file_rules: Arc<FileRules>,
     /// Wait for a TLS handshake on a control connection.
     pub handshake_time_max: Duration,
     /// Wait for the client's close_notify after CCC and REIN.
@@ -391,6 +393,7 @@ fn control_settings(settings: &Settings, tls: tls::Settings) -> control::Setting
         session: Arc::clone(&settings.session),
         data: Arc::clone(&settings.data),
         files: Rc::new(settings.files.clone()),
+        file_rules: Arc::clone(&settings.file_rules),
         handshake_time_max: settings.handshake_time_max,
         close_time_max: settings.close_time_max,
         drain_time_max: settings.drain_time_max,

@@ -16,6 +16,9 @@ use crate::limits;
 /// absolute link, and the links of /proc, which lead anywhere, are not followed.
 pub const RESOLVE_BENEATH: u64 = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
 
+/// The same, and no step follows a symbolic link; only [`HOLD_LINK`] may end at one.
+pub const RESOLVE_PLAIN: u64 = RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
+
 /// Opens to read. Non-blocking, so that a FIFO without a writer does not hold up the caller.
 pub const OPEN_READ: i32 = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
 /// Opens to write what exists.
@@ -150,8 +153,26 @@ pub fn hold_root(path: &Path) -> io::Result<OwnedFd> {
 /// # Errors
 /// The kernel's error; `CrossesDevices` when the path leaves the directory.
 pub fn hold_beneath(directory: impl AsFd, path: &CStr) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::from_bits_retain(RESOLVE_BENEATH);
+    hold_resolved(directory, path, OFlags::PATH, RESOLVE_BENEATH)
+}
+
+/// Takes hold of what `path` names below `directory`, of a link itself. No link is followed.
+///
+/// # Errors
+/// The kernel's error; `ELOOP` when a link is on the way.
+pub fn hold_plain(directory: impl AsFd, path: &CStr) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW;
+    hold_resolved(directory, path, flags, RESOLVE_PLAIN)
+}
+
+fn hold_resolved(
+    directory: impl AsFd,
+    path: &CStr,
+    flags: OFlags,
+    resolve: u64,
+) -> io::Result<OwnedFd> {
+    let flags = flags | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::from_bits_retain(resolve);
     for _ in 0..limits::OPEN_TRIES_MAX {
         match rustix::fs::openat2(&directory, path, flags, Mode::empty(), resolve) {
             // A link with `..` was resolved while somebody renamed directories.

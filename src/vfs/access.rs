@@ -1,5 +1,7 @@
 //! What an account may do, and what the `perm` fact says about it.
 
+use std::sync::Arc;
+
 use crate::proto::FileError;
 use crate::proto::listing::Perm;
 use crate::sys::fs::{Credentials, Kind, Status};
@@ -55,6 +57,20 @@ impl Rights {
         ..Self::NONE
     };
 
+    /// What both permit.
+    pub(super) const fn and(self, other: Self) -> Self {
+        Self {
+            read: self.read && other.read,
+            write: self.write && other.write,
+            append: self.append && other.append,
+            delete: self.delete && other.delete,
+            rename: self.rename && other.rename,
+            list: self.list && other.list,
+            make_directory: self.make_directory && other.make_directory,
+            change: self.change && other.change,
+        }
+    }
+
     /// Whether the account may learn about a file at all: uploaders look at what arrived.
     pub(super) const fn may_inspect(self) -> bool {
         self.read || self.list || self.write || self.append
@@ -74,7 +90,7 @@ pub(super) const fn require(right: bool) -> Result<(), FileError> {
 #[derive(Debug, Clone)]
 pub(super) struct Access {
     pub(super) rights: Rights,
-    pub(super) credentials: Credentials,
+    pub(super) credentials: Arc<Credentials>,
     pub(super) read_only: bool,
 }
 
@@ -180,10 +196,10 @@ mod tests {
         let sticky = status(Kind::Directory, 0o1777, 7, 70);
         let access = |rights, user, group, read_only| Access {
             rights,
-            credentials: Credentials {
+            credentials: Arc::new(Credentials {
                 user,
                 groups: Box::new([group]),
-            },
+            }),
             read_only,
         };
         let file = |mode| status(Kind::File, mode, 7, 70);

@@ -9,17 +9,14 @@ use crate::rt;
 use crate::sys::fs::{self, Kind};
 
 use super::Root;
-use super::access::require;
 use super::error::file_error;
 use super::resolve::Object;
+use super::rules::Operation;
 
 impl Root {
     pub(super) async fn make_directory(&self, path: &VirtualPath) -> Result<FileReply, FileError> {
-        require(self.access.rights.make_directory)?;
-        if path.is_root() {
-            return Err(FileError::Exists);
-        }
-        let (parent, name) = self.hold_parent(path).await?;
+        let mut place = self.gate(path, Operation::MakeDirectory)?;
+        let (parent, name) = self.hold_parent(&mut place).await?;
         let mode = 0o777 & !self.settings.umask;
         done(rt::blocking(move || fs::make_directory(&parent, &name, mode)).await)
     }
@@ -28,22 +25,22 @@ impl Root {
         &self,
         path: &VirtualPath,
     ) -> Result<FileReply, FileError> {
-        require(self.access.rights.delete)?;
-        let (parent, name) = self.hold_parent(path).await?;
+        let mut place = self.gate(path, Operation::Remove)?;
+        let (parent, name) = self.hold_parent(&mut place).await?;
         done(rt::blocking(move || fs::remove_directory(&parent, &name)).await)
     }
 
     pub(super) async fn delete_file(&self, path: &VirtualPath) -> Result<FileReply, FileError> {
-        require(self.access.rights.delete)?;
-        let (parent, name) = self.hold_parent(path).await?;
+        let mut place = self.gate(path, Operation::Remove)?;
+        let (parent, name) = self.hold_parent(&mut place).await?;
         // A link that leaves the root is as if absent here too.
-        self.object(path).await?;
+        self.object(&mut place).await?;
         done(rt::blocking(move || fs::remove_file(&parent, &name)).await)
     }
 
     pub(super) async fn check_rename(&self, path: &VirtualPath) -> Result<FileReply, FileError> {
-        require(self.access.rights.rename && !path.is_root())?;
-        self.object(path).await?;
+        let mut place = self.gate(path, Operation::RenameFrom)?;
+        self.object(&mut place).await?;
         Ok(FileReply::Done)
     }
 
@@ -52,11 +49,15 @@ impl Root {
         from: &VirtualPath,
         to: &VirtualPath,
     ) -> Result<FileReply, FileError> {
-        let rights = self.access.rights;
-        require(rights.rename)?;
-        let (from_parent, from_name) = self.hold_parent(from).await?;
-        let (to_parent, to_name) = self.hold_parent(to).await?;
-        let is_directory = match self.object(from).await? {
+        let mut from = self.gate(from, Operation::RenameFrom)?;
+        let mut to = self.gate(to, Operation::RenameTo)?;
+        if from.volume != to.volume {
+            return Err(FileError::OtherVolume);
+        }
+        let (from_parent, from_name) = self.hold_parent(&mut from).await?;
+        let (to_parent, to_name) = self.hold_parent(&mut to).await?;
+        let rights = to.rights;
+        let is_directory = match self.object(&mut from).await? {
             Object::Plain(status) => status.kind == Kind::Directory,
             Object::Link { .. } => false,
         };
@@ -67,7 +68,9 @@ impl Root {
         });
         match renamed.await {
             // Here it means two volumes, not a way out of the root.
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Err(FileError::Denied),
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                Err(FileError::OtherVolume)
+            }
             // The target has become a directory meanwhile.
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => Err(FileError::Exists),
             result => done(result),

@@ -10,7 +10,9 @@ use crate::proto::listing::{self, Entry, EntryKind, FactSet, LineWriter, Perm};
 use crate::proto::{FileTime, ListFormat, glob};
 use crate::sys::fs::{self, DirectoryEntry, Kind, Status};
 
-use super::access::Access;
+use super::access::{Access, Rights};
+use super::links::Guard;
+use super::mounts::Mounted;
 use super::resolve::dangles;
 
 /// Which entries are shown, and how.
@@ -36,7 +38,7 @@ impl Shape {
             || self.format == ListFormat::Machine(FactSet::NONE)
     }
 
-    fn shows(&self, name: &[u8]) -> bool {
+    pub(super) fn shows(&self, name: &[u8]) -> bool {
         if matches!(name, b"." | b"..") || !listing::is_printable(name) {
             return false;
         }
@@ -62,8 +64,10 @@ pub(super) struct Lines {
     /// The status of the directory itself.
     pub(super) own: Status,
     pub(super) root: OwnedFd,
-    /// The directory from the root, with a `/` behind it, or empty.
+    /// The directory from its volume's, with a `/` behind it, or empty.
     pub(super) path: Vec<u8>,
+    /// The account's rules, if it has some.
+    pub(super) guard: Option<Box<Guard>>,
 }
 
 impl Lines {
@@ -78,6 +82,11 @@ impl Lines {
     ) -> bool {
         let name = entry.name.to_bytes();
         if !self.shape.shows(name) {
+            return false;
+        }
+        if let Some(guard) = &self.guard
+            && guard.omits(name)
+        {
             return false;
         }
         if self.needs_no_status(entry.kind) {
@@ -100,8 +109,26 @@ impl Lines {
         if own.kind == Kind::Link {
             self.add_link(out, directory, entry.name, &own)
         } else {
-            self.add_line(out, name, &own, &own, b"")
+            self.add_line(out, name, &own, &own, End::NONE)
         }
+    }
+
+    /// Adds the line of a mount, or of a directory on the way to one.
+    pub(super) fn add_mounted(&mut self, out: &mut Vec<u8>, mounted: &Mounted) -> bool {
+        let mut entry = entry_of(&mounted.name, &mounted.status, b"");
+        match self.shape.format {
+            ListFormat::Long => {
+                entry.prefix = &self.shape.prefix;
+                self.writer.long(out, &entry);
+            }
+            ListFormat::Names => listing::name_line(out, &self.shape.prefix, &mounted.name),
+            ListFormat::Machine(facts) => {
+                entry.perm = mounted.access.perm(&mounted.status, 0, None);
+                entry.unique = unique(&mounted.status);
+                self.writer.machine(out, facts, &entry);
+            }
+        }
+        true
     }
 
     /// Names alone: the directory itself says enough about files and directories.
@@ -121,18 +148,35 @@ impl Lines {
         let Ok(path) = CStr::from_bytes_with_nul(&path) else {
             return false;
         };
-        let target = match fs::hold_beneath(&self.root, path) {
-            Ok(target) => fs::status(&target).ok(),
+        let followed = match &self.guard {
+            Some(guard) => guard.follow(&self.root, path).map(Some),
+            None => fs::hold_beneath(&self.root, path).map(|target| {
+                let status = fs::status(&target).ok();
+                status.map(|status| (status, Rights::ALL))
+            }),
+        };
+        let target = match followed {
+            Ok(target) => target,
             Err(error) if dangles(&error) => None,
-            // It leaves the root, or goes round in circles.
+            // It leaves the root, goes round in circles, or leads to what the account must not see.
             Err(_) => return false,
         };
         match (self.shape.format, target) {
             (ListFormat::Long, _) | (ListFormat::Machine(_), None) => {
                 let text = fs::link_text_at(directory, name).unwrap_or_default();
-                self.add_line(out, name.to_bytes(), own, own, text.to_bytes())
+                let link = End {
+                    text: text.to_bytes(),
+                    ..End::NONE
+                };
+                self.add_line(out, name.to_bytes(), own, own, link)
             }
-            (_, Some(target)) => self.add_line(out, name.to_bytes(), &target, own, b""),
+            (_, Some((target, rights))) => {
+                let link = End {
+                    rights,
+                    ..End::NONE
+                };
+                self.add_line(out, name.to_bytes(), &target, own, link)
+            }
             // Nothing that RETR or CWD could reach.
             (ListFormat::Names, None) => false,
         }
@@ -145,10 +189,10 @@ impl Lines {
         name: &[u8],
         status: &Status,
         own: &Status,
-        text: &[u8],
+        link: End<'_>,
     ) -> bool {
         let served = !matches!(status.kind, Kind::Other(_) | Kind::Unknown);
-        let mut entry = entry_of(name, status, text);
+        let mut entry = entry_of(name, status, link.text);
         match self.shape.format {
             ListFormat::Long => {
                 entry.prefix = &self.shape.prefix;
@@ -158,7 +202,19 @@ impl Lines {
             ListFormat::Names if served => listing::name_line(out, &self.shape.prefix, name),
             ListFormat::Machine(facts) if served => {
                 if facts.contains(FactSet::PERM) {
-                    entry.perm = self.access.perm(status, own.user, Some(&self.own));
+                    let own_rights = self.guard.as_ref().and_then(|guard| guard.rights_of(name));
+                    entry.perm = match own_rights.unwrap_or(self.access.rights).and(link.rights) {
+                        rights if rights == self.access.rights => {
+                            self.access.perm(status, own.user, Some(&self.own))
+                        }
+                        rights => {
+                            let access = Access {
+                                rights,
+                                ..self.access.clone()
+                            };
+                            access.perm(status, own.user, Some(&self.own))
+                        }
+                    };
                 }
                 if facts.contains(FactSet::UNIQUE) {
                     entry.unique = unique(status);
@@ -169,6 +225,21 @@ impl Lines {
         }
         served
     }
+}
+
+/// What a link adds to its line.
+struct End<'a> {
+    text: &'a [u8],
+    /// What may be done at its end.
+    rights: Rights,
+}
+
+impl End<'_> {
+    /// No link.
+    const NONE: Self = Self {
+        text: b"",
+        rights: Rights::ALL,
+    };
 }
 
 /// NLST's names can be given to RETR as they are (RFC 1123 §4.1.2.7): they begin with the

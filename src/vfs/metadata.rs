@@ -1,7 +1,9 @@
 //! Asking and changing the facts of one object: CWD, SIZE, MDTM, MFMT, CHMOD, MLST, ALLO.
 
+use std::os::fd::OwnedFd;
+
 use crate::limits;
-use crate::proto::listing::{EntryKind, FactSet, LineWriter};
+use crate::proto::listing::{EntryKind, FactSet, LineWriter, Perm};
 use crate::proto::{FileError, FileReply, FileTime, VirtualPath};
 use crate::rt;
 use crate::sys::fs::{self, Kind, Status};
@@ -9,17 +11,23 @@ use crate::sys::fs::{self, Kind, Status};
 use super::Root;
 use super::access::require;
 use super::error::file_error;
+use super::gate::Place;
 use super::lines::{entry_of, unique};
+use super::mounts::{is_no_directory, is_virtual};
 use super::resolve::Object;
+use super::rules::Operation;
 
 impl Root {
     pub(super) async fn check_directory(&self, path: &VirtualPath) -> Result<FileReply, FileError> {
-        // The dot makes the kernel search the directory, which holding it alone would not.
-        let mut searched = path.relative().to_vec();
-        searched.extend_from_slice(if path.is_root() { b"." } else { b"/." });
-        let opened = self.open_below(&self.directory, &searched, fs::HOLD_DIRECTORY);
-        opened.await.map_err(|error| file_error(&error))?;
-        Ok(FileReply::Done)
+        let mut place = self.gate(path, Operation::See)?;
+        let carries = place.carries;
+        match self.open_searched(&mut place).await {
+            Ok(_) => Ok(FileReply::Done),
+            Err(error) => match file_error(&error) {
+                error if carries && is_no_directory(error) => Ok(FileReply::Done),
+                error => Err(error),
+            },
+        }
     }
 
     /// SIZE: what a transfer would move (RFC 3659 §4).
@@ -28,21 +36,21 @@ impl Root {
         path: &VirtualPath,
         ascii: bool,
     ) -> Result<FileReply, FileError> {
-        require(self.access.rights.may_inspect())?;
-        let status = self.regular(path).await?;
+        let mut place = self.gate(path, Operation::Inspect)?;
+        let status = self.regular(&mut place).await?;
         if !ascii {
             return Ok(FileReply::Size(status.size));
         }
         if status.size > limits::ASCII_SIZE_OCTETS_MAX {
             return Err(FileError::TooLargeForAscii);
         }
-        self.ascii_size(path).await.map(FileReply::Size)
+        self.ascii_size(&mut place).await.map(FileReply::Size)
     }
 
     /// Octets of a file and of the carriage returns that TYPE A adds. A file that grows while it
     /// is read is given up at the limit.
-    async fn ascii_size(&self, path: &VirtualPath) -> Result<u64, FileError> {
-        let opened = self.open_path(path, fs::OPEN_READ).await;
+    async fn ascii_size(&self, place: &mut Place<'_>) -> Result<u64, FileError> {
+        let opened = self.open_path(place, fs::OPEN_READ).await;
         let opened = opened.map_err(|error| file_error(&error))?;
         fs::make_blocking(&opened).map_err(|error| file_error(&error))?;
         let file = rt::File::new(opened);
@@ -75,13 +83,13 @@ impl Root {
     }
 
     pub(super) async fn modify_time(&self, path: &VirtualPath) -> Result<FileReply, FileError> {
-        require(self.access.rights.may_inspect())?;
-        let status = self.regular(path).await?;
+        let mut place = self.gate(path, Operation::Inspect)?;
+        let status = self.regular(&mut place).await?;
         Ok(FileReply::Time(status.modified))
     }
 
-    async fn regular(&self, path: &VirtualPath) -> Result<Status, FileError> {
-        let (_, status) = self.hold(path).await?;
+    async fn regular(&self, place: &mut Place<'_>) -> Result<Status, FileError> {
+        let (_, status) = self.hold(place).await?;
         match status.kind {
             Kind::File => Ok(status),
             Kind::Directory => Err(FileError::IsADirectory),
@@ -94,8 +102,8 @@ impl Root {
         path: &VirtualPath,
         time: FileTime,
     ) -> Result<FileReply, FileError> {
-        require(self.access.rights.change)?;
-        let (held, status) = self.hold(path).await?;
+        let mut place = self.gate(path, Operation::Change)?;
+        let (held, status) = self.hold_to_change(&mut place).await?;
         require_served(&status)?;
         let changed = rt::blocking(move || {
             fs::set_modified(&held, time)?;
@@ -111,12 +119,22 @@ impl Root {
         mode: u32,
     ) -> Result<FileReply, FileError> {
         // SECURITY: the set-user-ID, set-group-ID and sticky bits are not a client's to give.
-        require(self.access.rights.change && mode & !0o777 == 0)?;
-        let (held, status) = self.hold(path).await?;
+        require(mode & !0o777 == 0)?;
+        let mut place = self.gate(path, Operation::Change)?;
+        let (held, status) = self.hold_to_change(&mut place).await?;
         require_served(&status)?;
         let changed = rt::blocking(move || fs::set_mode(&held, mode)).await;
         changed.map_err(|error| file_error(&error))?;
         Ok(FileReply::Done)
+    }
+
+    async fn hold_to_change(&self, place: &mut Place<'_>) -> Result<(OwnedFd, Status), FileError> {
+        let carries = place.carries;
+        match self.hold(place).await {
+            // A directory that is on no disk cannot be changed.
+            Err(error) if carries && is_no_directory(error) => Err(FileError::Denied),
+            result => result,
+        }
     }
 
     /// MLST (RFC 3659 §7): the facts of one object and its full virtual path.
@@ -125,8 +143,9 @@ impl Root {
         path: &VirtualPath,
         facts: FactSet,
     ) -> Result<FileReply, FileError> {
-        require(self.access.rights.list || self.access.rights.read)?;
-        let object = self.object(path).await?;
+        let mut place = self.gate(path, Operation::Facts)?;
+        let is_fixed = place.is_fixed();
+        let object = self.object(&mut place).await?;
         let (status, owner, text) = match &object {
             Object::Plain(status) => (status, status.user, c""),
             Object::Link {
@@ -141,12 +160,7 @@ impl Root {
             return Err(FileError::NotRegular);
         }
         if facts.contains(FactSet::PERM) {
-            let parent = if path.is_root() {
-                None
-            } else {
-                Some(self.hold(&path.parent()).await?.1)
-            };
-            entry.perm = self.access.perm(status, owner, parent.as_ref());
+            entry.perm = self.perm_of(&place, is_fixed, status, owner).await?;
         }
         entry.unique = unique(status);
         let mut line = Vec::with_capacity(128 + path.as_bytes().len());
@@ -156,8 +170,35 @@ impl Root {
         Ok(FileReply::Line(line))
     }
 
-    pub(super) async fn check_space(&self, octets: u64) -> Result<FileReply, FileError> {
-        let root = self.directory.try_clone();
+    /// The `perm` fact of an object that is not listed in its directory.
+    async fn perm_of(
+        &self,
+        place: &Place<'_>,
+        is_fixed: bool,
+        status: &Status,
+        owner: u32,
+    ) -> Result<Perm, FileError> {
+        let mut access = self.access_at(place);
+        // As in listings, what must stay where it is cannot be renamed.
+        access.rights.rename &= self.gate(&place.path, Operation::RenameFrom).is_ok();
+        if is_fixed {
+            access.read_only |= is_virtual(status);
+            return Ok(access.perm(status, owner, None));
+        }
+        let parent = place.path.parent();
+        let mut parent = self.gate(&parent, Operation::See)?;
+        let (_, parent) = self.hold(&mut parent).await?;
+        Ok(access.perm(status, owner, Some(&parent)))
+    }
+
+    /// ALLO: of the volume that a path belongs to.
+    pub(super) async fn check_space(
+        &self,
+        path: &VirtualPath,
+        octets: u64,
+    ) -> Result<FileReply, FileError> {
+        let place = self.gate(path, Operation::See)?;
+        let root = self.directory_of(&place).try_clone();
         let root = root.map_err(|error| file_error(&error))?;
         let free = rt::blocking(move || fs::free_octets(&root)).await;
         if octets > free.map_err(|error| file_error(&error))? {

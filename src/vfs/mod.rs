@@ -5,6 +5,9 @@
 //! object itself is meant, its parent is opened and the call names one component below that
 //! descriptor. No path is put together from strings and opened.
 //!
+//! A tree is the home and what is mounted in it, each confined by itself. Every operation passes `gate` first, which
+//! knows what the account may do at that path.
+//!
 //! What the kernel answers from memory (opening, status) runs on the core, through the ring; what
 //! changes or reads a directory runs on the pool.
 
@@ -12,27 +15,33 @@ mod access;
 mod change;
 mod directory_cache;
 mod error;
+mod gate;
 mod lines;
+mod links;
 mod metadata;
+mod mounts;
 mod open;
 mod resolve;
+mod rules;
 mod walk;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::proto::{FileError, FileReply, FileRequest};
+use crate::proto::{FileError, FileReply, FileRequest, VirtualPath};
 use crate::rt::SharedFd;
 use crate::sys::fs;
 
 use access::Access;
+use rules::Rules;
 
 pub use access::Rights;
 pub use directory_cache::DirectoryCache;
 pub use error::file_error;
 pub use open::{Download, Upload, UploadMode};
+pub use rules::Layout;
 pub use walk::Listing;
 
 /// How files are shown and made.
@@ -57,11 +66,45 @@ impl Default for Settings {
     }
 }
 
+/// A directory that names are resolved below, and never leave.
+#[derive(Debug)]
+struct Volume {
+    directory: SharedFd,
+    read_only: bool,
+}
+
+impl Volume {
+    fn open(directory: &Path) -> io::Result<Self> {
+        let directory = fs::hold_root(directory)?;
+        Ok(Self {
+            read_only: fs::is_read_only(&directory),
+            directory: Rc::new(directory),
+        })
+    }
+}
+
+/// A directory that a tree needs and that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}", directory.display())]
+pub struct MissingDirectory {
+    /// Which.
+    pub directory: PathBuf,
+    /// Where it is mounted; `None` for the home.
+    pub mounted_at: Option<VirtualPath>,
+    /// The kernel's error.
+    #[source]
+    pub error: io::Error,
+}
+
 /// The confined tree of one user.
 #[derive(Debug)]
 pub struct Root {
-    directory: SharedFd,
+    home: Volume,
+    mounts: Box<[Volume]>,
+    /// What the account may do where no rule says otherwise.
     access: Access,
+    /// `None` for most accounts: then nothing depends on the path.
+    rules: Option<Arc<Rules>>,
     settings: Rc<Settings>,
 }
 
@@ -69,25 +112,49 @@ impl Root {
     /// Takes hold of a home directory. May wait for a disk.
     ///
     /// # Errors
-    /// The kernel's error: there is no such directory, or it cannot be reached.
-    pub fn open(home: &Path, rights: Rights, settings: Rc<Settings>) -> io::Result<Rc<Self>> {
-        let directory = fs::hold_root(home)?;
-        let access = Access {
-            rights,
-            credentials: fs::Credentials::current(),
-            read_only: fs::is_read_only(&directory),
-        };
-        Ok(Rc::new(Self {
-            directory: Rc::new(directory),
-            access,
-            settings,
-        }))
+    /// There is no such directory, or it cannot be reached.
+    pub fn open(
+        home: &Path,
+        rights: Rights,
+        settings: Rc<Settings>,
+    ) -> Result<Rc<Self>, MissingDirectory> {
+        Self::open_with(home, rights, Layout::default(), settings)
     }
 
-    /// What the account may do.
-    #[must_use]
-    pub fn rights(&self) -> Rights {
-        self.access.rights
+    /// Takes hold of a home directory and of what is mounted in it. May wait for a disk.
+    ///
+    /// # Errors
+    /// One of the directories is missing, or cannot be reached.
+    pub fn open_with(
+        home: &Path,
+        rights: Rights,
+        layout: Layout,
+        settings: Rc<Settings>,
+    ) -> Result<Rc<Self>, MissingDirectory> {
+        let open = |directory: &Path, mounted_at: Option<&VirtualPath>| {
+            Volume::open(directory).map_err(|error| MissingDirectory {
+                directory: directory.to_path_buf(),
+                mounted_at: mounted_at.cloned(),
+                error,
+            })
+        };
+        let home = open(home, None)?;
+        let mounts = layout.mounts.iter();
+        let mounts = mounts.map(|(at, directory)| open(directory, Some(at)));
+        let mounts: Result<_, _> = mounts.collect();
+        let access = Access {
+            rights,
+            credentials: Arc::new(fs::Credentials::current()),
+            read_only: home.read_only,
+        };
+        let rules = (!layout.is_plain()).then(|| Arc::new(Rules::new(rights, layout.clone())));
+        Ok(Rc::new(Self {
+            home,
+            mounts: mounts?,
+            access,
+            rules,
+            settings,
+        }))
     }
 
     /// Does what needs no data connection.
@@ -112,7 +179,7 @@ impl Root {
                 shown,
                 hidden,
             } => self.stat_listing(path, shown, *hidden).await,
-            FileRequest::CheckSpace(octets) => self.check_space(*octets).await,
+            FileRequest::CheckSpace { path, octets } => self.check_space(path, *octets).await,
         }
     }
 }

@@ -11,8 +11,9 @@ use crate::rt;
 use crate::sys::fs::{self, Kind, Status};
 
 use super::Root;
-use super::access::require;
 use super::error::file_error;
+use super::gate::Place;
+use super::rules::Operation;
 
 /// A file opened to be sent.
 #[derive(Debug)]
@@ -55,6 +56,7 @@ pub struct Upload {
     /// To take back a file that never got its content.
     root: Rc<Root>,
     path: VirtualPath,
+    operation: Operation,
 }
 
 impl Upload {
@@ -78,6 +80,7 @@ impl Upload {
             file: self.file.clone(),
             root: Rc::clone(&self.root),
             path: self.path.clone(),
+            operation: self.operation,
             created: self.created,
         }
     }
@@ -89,6 +92,7 @@ pub struct Undo {
     file: rt::File,
     root: Rc<Root>,
     path: VirtualPath,
+    operation: Operation,
     created: bool,
 }
 
@@ -99,7 +103,11 @@ impl Undo {
         if !self.created && !always {
             return;
         }
-        let Ok((parent, name)) = self.root.hold_parent(&self.path).await else {
+        // It has passed the gate for this before.
+        let Ok(mut place) = self.root.gate(&self.path, self.operation) else {
+            return;
+        };
+        let Ok((parent, name)) = self.root.hold_parent(&mut place).await else {
             return;
         };
         let (Ok(ours), Ok(there)) = (fs::status(&self.file), fs::status_at(&parent, &name)) else {
@@ -118,8 +126,8 @@ impl Root {
     /// # Errors
     /// Why it cannot be read; directories, devices, FIFOs and sockets are refused.
     pub async fn open_download(&self, path: &VirtualPath) -> Result<Download, FileError> {
-        require(self.access.rights.read)?;
-        let opened = self.open_path(path, fs::OPEN_READ).await;
+        let mut place = self.gate(path, Operation::Read)?;
+        let opened = self.open_path(&mut place, fs::OPEN_READ).await;
         let (file, status) = checked(opened.map_err(|error| file_error(&error))?)?;
         Ok(Download {
             file,
@@ -136,20 +144,15 @@ impl Root {
         path: &VirtualPath,
         how: UploadMode,
     ) -> Result<Upload, FileError> {
-        let rights = self.access.rights;
-        require(match how {
-            UploadMode::Append => rights.append,
-            _ => rights.write,
-        })?;
-        if let UploadMode::Unique { prefix } = how {
-            return self.open_unique(path, &prefix).await;
-        }
-        if path.is_root() {
-            return Err(FileError::IsADirectory);
-        }
+        let operation = match how {
+            UploadMode::Append => Operation::Append,
+            UploadMode::Unique { prefix } => return self.open_unique(path, &prefix).await,
+            UploadMode::Replace | UploadMode::At(_) => Operation::Write,
+        };
+        let mut place = self.gate(path, operation)?;
         let (opened, created) = match how {
-            UploadMode::At(offset) if offset > 0 => self.open_existing(path).await?,
-            _ => self.open_or_create(path).await?,
+            UploadMode::At(offset) if offset > 0 => self.open_existing(&mut place).await?,
+            _ => self.open_or_create(&mut place).await?,
         };
         let (file, status) = checked(opened)?;
         let offset = match how {
@@ -166,12 +169,13 @@ impl Root {
             truncate: how == UploadMode::Replace && status.size > 0,
             root: Rc::clone(self),
             path: path.clone(),
+            operation,
         })
     }
 
     /// A file that is missing has no octet to go on from.
-    async fn open_existing(&self, path: &VirtualPath) -> Result<(OwnedFd, bool), FileError> {
-        match self.open_path(path, fs::OPEN_WRITE).await {
+    async fn open_existing(&self, place: &mut Place<'_>) -> Result<(OwnedFd, bool), FileError> {
+        match self.open_path(place, fs::OPEN_WRITE).await {
             Ok(opened) => Ok((opened, false)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(FileError::BadRestart),
             Err(error) => Err(file_error(&error)),
@@ -179,19 +183,19 @@ impl Root {
     }
 
     /// Opens without cutting: only what turns out to be a regular file is cut, afterwards.
-    async fn open_or_create(&self, path: &VirtualPath) -> Result<(OwnedFd, bool), FileError> {
-        match self.open_path(path, fs::OPEN_WRITE).await {
+    async fn open_or_create(&self, place: &mut Place<'_>) -> Result<(OwnedFd, bool), FileError> {
+        match self.open_path(place, fs::OPEN_WRITE).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Ok(opened) => return Ok((opened, false)),
             Err(error) => return Err(file_error(&error)),
         }
-        match self.open_path(path, fs::OPEN_CREATE_NEW).await {
+        match self.open_path(place, fs::OPEN_CREATE_NEW).await {
             // Somebody else made it just now, or it is a link whose target is still to be made.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Ok(opened) => return Ok((opened, true)),
             Err(error) => return Err(file_error(&error)),
         }
-        let opened = self.open_path(path, fs::OPEN_CREATE).await;
+        let opened = self.open_path(place, fs::OPEN_CREATE).await;
         Ok((opened.map_err(|error| file_error(&error))?, false))
     }
 
@@ -206,18 +210,19 @@ impl Root {
         let prefix = if prefix.is_empty() { b"upload" } else { prefix };
         let kept = prefix.len().min(limits::PATH_COMPONENT_OCTETS_MAX - 9);
         let (prefix, _) = prefix.split_at(kept);
-        let opened = self.open_path(path, fs::HOLD_DIRECTORY).await;
-        let directory = Rc::new(opened.map_err(|error| file_error(&error))?);
         let chance = RandomState::new();
         for number in 0..limits::UNIQUE_NAME_TRIES_MAX {
             let mut name = prefix.to_vec();
             let suffix = chance.hash_one(number) & 0xffff_ffff;
             name.extend_from_slice(format!(".{suffix:08x}").as_bytes());
-            let opened = self.open_below(&directory, &name, fs::OPEN_CREATE_NEW);
+            let path = path.join(&name).map_err(|_| FileError::NameNotAllowed)?;
+            let mut place = self.gate(&path, Operation::Write)?;
+            let (directory, last) = self.hold_parent(&mut place).await?;
+            let directory = Rc::new(directory);
+            let opened = self.open_below(&directory, last.as_bytes(), fs::OPEN_CREATE_NEW);
             match opened.await {
                 Ok(opened) => {
                     let (file, _) = checked(opened)?;
-                    let path = path.join(&name).map_err(|_| FileError::NameNotAllowed)?;
                     return Ok(Upload {
                         file,
                         offset: 0,
@@ -226,6 +231,7 @@ impl Root {
                         truncate: false,
                         root: Rc::clone(self),
                         path,
+                        operation: Operation::Write,
                     });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

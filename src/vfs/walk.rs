@@ -11,11 +11,13 @@ use crate::rt;
 use crate::sys::fs::{self, DirectoryReader, Kind, Status};
 
 use super::Root;
-use super::access::require;
 use super::directory_cache::{Filling, Found, Snapshot};
 use super::error::file_error;
+use super::gate::Place;
 use super::lines::{Lines, Shape, directory_prefix, entry_of, now};
+use super::mounts::{Mounted, is_no_directory};
 use super::resolve::Object;
+use super::rules::Operation;
 
 /// A listing being sent.
 #[derive(Debug)]
@@ -122,7 +124,7 @@ impl Root {
         hidden: bool,
         rows_max: usize,
     ) -> Result<Listing, FileError> {
-        require(self.access.rights.list)?;
+        let mut place = self.gate(path, Operation::List)?;
         let shape = Shape {
             format,
             prefix: directory_prefix(format, shown),
@@ -130,10 +132,17 @@ impl Root {
             hides: self.settings.hide_dot_files && !hidden,
             hidden,
         };
-        match self.open_path(path, fs::OPEN_READ_DIRECTORY).await {
-            Ok(directory) => self.walk(path, directory, shape, rows_max).await,
+        let carries = place.carries;
+        match self.open_path(&mut place, fs::OPEN_READ_DIRECTORY).await {
+            Ok(directory) => {
+                let walk = self.walk(path, &place, Some(directory), shape, rows_max);
+                walk.await
+            }
             Err(error) => {
                 let error = file_error(&error);
+                if carries && is_no_directory(error) {
+                    return self.walk(path, &place, None, shape, rows_max).await;
+                }
                 let machine = matches!(format, ListFormat::Machine(_));
                 match error {
                     FileError::NotADirectory | FileError::NotFound if !machine => {}
@@ -147,29 +156,42 @@ impl Root {
         }
     }
 
+    /// Begins the listing of a directory, `None` for one that is on no disk. `named` is its path as the client gave
+    /// it: what is mounted, and which rights hold, depends on that too.
     async fn walk(
         &self,
-        path: &VirtualPath,
-        directory: OwnedFd,
+        named: &VirtualPath,
+        place: &Place<'_>,
+        directory: Option<OwnedFd>,
         shape: Shape,
         rows_max: usize,
     ) -> Result<Listing, FileError> {
-        let root = self.directory.try_clone();
+        let root = self.directory_of(place).try_clone();
         let root = root.map_err(|error| file_error(&error))?;
-        let own = fs::status(&directory).map_err(|error| file_error(&error))?;
-        let mut path = path.relative().to_vec();
+        let own = match &directory {
+            Some(directory) => fs::status(directory).map_err(|error| file_error(&error))?,
+            None => self.virtual_status(named)?,
+        };
+        let mut path = place.relative().to_vec();
         if !path.is_empty() {
             path.push(b'/');
         }
+        let mut mounted = self.mounted_in(named).await?;
+        mounted.retain(|mounted| shape.shows(&mounted.name));
         let walk = Walk {
-            entries: self.entries(directory, &own, &shape),
+            entries: match directory {
+                Some(directory) => self.entries(directory, &own, &shape),
+                None => Entries::None,
+            },
+            mounted,
             lines: Lines {
                 writer: LineWriter::new(now()),
-                access: self.access.clone(),
+                access: self.access_at(place),
                 shape,
                 own,
                 root,
                 path,
+                guard: self.guard_of(named, place),
             },
             rows_left: rows_max,
         };
@@ -210,7 +232,8 @@ impl Root {
         format: ListFormat,
         shown: &[u8],
     ) -> Result<Listing, FileError> {
-        let object = self.object(path).await?;
+        let mut place = self.gate(path, Operation::List)?;
+        let object = self.object(&mut place).await?;
         let (own, text, kind) = match &object {
             Object::Plain(status) => (status, c"", status.kind),
             Object::Link { own, text, target } => {
@@ -253,10 +276,17 @@ impl Root {
             _ => [parent.as_bytes(), b"/"].concat(),
         };
         shape.pattern = Some(Box::from(pattern));
-        let opened = self.open_path(&parent, fs::OPEN_READ_DIRECTORY).await;
-        let directory = opened.map_err(|error| file_error(&error))?;
+        let mut place = self.gate(&parent, Operation::List)?;
+        let carries = place.carries;
+        let opened = self.open_path(&mut place, fs::OPEN_READ_DIRECTORY).await;
+        let directory = match opened.map_err(|error| file_error(&error)) {
+            Ok(directory) => Some(directory),
+            Err(error) if carries && is_no_directory(error) => None,
+            Err(error) => return Err(error),
+        };
         let rows_max = rows_max.min(limits::GLOB_MATCHES_MAX);
-        let mut listing = self.walk(&parent, directory, shape, rows_max).await?;
+        let walk = self.walk(&parent, &place, directory, shape, rows_max);
+        let mut listing = walk.await?;
         listing.directory = false;
         if listing.first.as_ref().is_none_or(Vec::is_empty) {
             return Err(FileError::NotFound);
@@ -269,6 +299,8 @@ impl Root {
 #[derive(Debug)]
 struct Walk {
     entries: Entries,
+    /// What comes after them.
+    mounted: Vec<Mounted>,
     lines: Lines,
     rows_left: usize,
 }
@@ -285,6 +317,8 @@ enum Entries {
         snapshot: Arc<Snapshot>,
         next: usize,
     },
+    /// The directory is on no disk.
+    None,
 }
 
 impl Entries {
@@ -293,6 +327,7 @@ impl Entries {
         match self {
             Self::Read { .. } => true,
             Self::Kept { snapshot, .. } => !snapshot.is_whole(),
+            Self::None => false,
         }
     }
 }
@@ -316,9 +351,21 @@ impl Walk {
         Ok(true)
     }
 
-    /// Adds the line of the next entry; whether it has one, `None` at the end.
+    /// Adds the line of the next entry, and at last those of mounts; whether it has one, `None` at the end.
     fn add_next(&mut self, out: &mut Vec<u8>) -> io::Result<Option<bool>> {
+        let added = self.add_entry(out)?;
+        if added.is_some() {
+            return Ok(added);
+        }
+        // What was read is not read again for the next mount.
+        self.entries = Entries::None;
+        let mounted = self.mounted.pop();
+        Ok(mounted.map(|mounted| self.lines.add_mounted(out, &mounted)))
+    }
+
+    fn add_entry(&mut self, out: &mut Vec<u8>) -> io::Result<Option<bool>> {
         match &mut self.entries {
+            Entries::None => Ok(None),
             Entries::Read { reader, filling } => {
                 let Some((directory, entry)) = reader.next_entry()? else {
                     if let Some(filling) = filling.take() {

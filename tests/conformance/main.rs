@@ -51,6 +51,7 @@ macro_rules! checks {
 
 mod channel;
 mod data;
+mod file_rules;
 mod files;
 mod fixture;
 mod hostile;

@@ -140,8 +140,8 @@ impl Tree {
                 }
                 Ok(FileReply::Listing { directory, lines })
             }
-            FileRequest::CheckSpace(octets) if *octets > ROOM => Err(FileError::VolumeFull),
-            FileRequest::CheckSpace(_) => Ok(FileReply::Done),
+            FileRequest::CheckSpace { octets, .. } if *octets > ROOM => Err(FileError::VolumeFull),
+            FileRequest::CheckSpace { .. } => Ok(FileReply::Done),
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use super::blame::Origins;
 use super::problem::{Problem, Problems};
 use super::sources::{Loaded, Refusal, Sources};
+use crate::config::file_rules::check_mounts;
 use crate::config::{Exit, Failure, users_store};
 use crate::sys::keeper::Keeper;
 use crate::{limits, tls};
@@ -57,6 +58,7 @@ fn examine(loaded: &Loaded) -> Vec<Problem> {
     if let Some(users) = &loaded.checked.users {
         add("users", check_users(users));
     }
+    add("mounts", check_mounts(&loaded.checked.file_rules));
     if let Some(files) = &loaded.checked.certificate {
         add("cert", check_certificate(&files.certificate, &files.key));
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::sources::{Effective, Loaded, Refusal, Sources};
 use super::table::Change;
+use crate::config::file_rules::{check_mounts, warn_of_mounts};
 use crate::config::running::Running;
 use crate::config::serve::CertificateSource;
 use crate::config::{AccountSource, Checked, Exit, Failure};
@@ -129,9 +130,10 @@ impl<'a> Reloader<'a> {
                 restart.push(self.describe(name, old, words));
             }
         }
-        let (checked, in_force) = self
+        let (mut checked, in_force) = self
             .sources
             .pin(new, &self.in_force, |name| self.is_live(name))?;
+        checked.take_structures(&loaded.structures);
         Ok(Changed {
             checked,
             in_force,
@@ -173,7 +175,9 @@ impl<'a> Reloader<'a> {
         let running = &self.running;
         let accounts = AccountSource::again(checked, &running.keeper, running.one_time.as_ref());
         Parts {
-            accounts: accounts.and_then(|source| source.load(&running.home)),
+            accounts: accounts
+                .and_then(|source| source.load(&running.home))
+                .inspect(warn_of_mounts),
             identity: CertificateSource::new(checked, Arc::clone(&running.keeper)).load(),
         }
     }
@@ -181,6 +185,9 @@ impl<'a> Reloader<'a> {
     /// Puts a changed configuration into force, as a whole or not at all.
     fn take(&mut self, changed: Changed, parts: Parts) -> Result<Reloaded, Failure> {
         let (accounts, identity) = (parts.accounts?, parts.identity?);
+        if changed.checked.file_rules != self.checked.file_rules {
+            check_mounts(&changed.checked.file_rules)?;
+        }
         let running = &mut self.running;
         let tls = running.renewed_tls(&identity, &changed.checked)?;
         let kernel_tls = if changed.checked.routes == self.checked.routes {

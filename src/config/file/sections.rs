@@ -10,13 +10,18 @@ use toml::de::DeValue;
 
 use super::problem::{Place, Problem};
 use super::table::Change;
+use crate::auth::FileRules;
+use crate::config::file_rules;
 
 /// The rows, in the order in which the example shows them.
-pub(super) const SECTIONS: &[Section] = &[];
+pub(super) const SECTIONS: &[Section] = &[file_rules::PATHS, file_rules::MOUNTS];
 
 /// What such sections say, parsed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Structures {}
+pub struct Structures {
+    /// `[[paths]]` and `[[mounts]]`.
+    pub places: FileRules,
+}
 
 /// One of them.
 pub struct Section {

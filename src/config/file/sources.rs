@@ -232,7 +232,8 @@ impl Sources {
             places: places.collect(),
         };
         let loaded = match result {
-            Ok((matches, checked)) => {
+            Ok((matches, mut checked)) => {
+                checked.take_structures(&parsed.structures);
                 let mut effective = self.effective(&matches);
                 for (name, text) in parsed.structured {
                     effective.insert(name.to_owned(), (vec![text.into()], true));

@@ -1,5 +1,6 @@
 //! Every key with a good and a bad value, the example, the two sources together, and whatever text.
 
+mod places;
 mod random;
 
 use std::ffi::OsString;
@@ -43,6 +44,8 @@ const SAMPLES: &[(&str, &str, &str, &str)] = &[
     ("strict-eof", "false", r#""yes""#, ""),
     ("fsync", "true", r#""on""#, ""),
     ("remove-partial", "true", "[true]", ""),
+    ("hidden-name", r#"["*.tmp", ".*"]"#, r#""a/b""#, ""),
+    ("denied-name", r#"".ht*""#, r#"[""]"#, ""),
     ("ktls", r#""off""#, r#""never""#, ""),
     ("ktls-download", r#""on""#, "1.5", ""),
     ("ktls-upload", r#""auto""#, r#"{ a = 1 }"#, ""),

@@ -148,7 +148,13 @@ impl Session {
             || (r.eq_ignore_ascii_case(b"R") && parse_decimal(record, u64::MAX).is_some());
         let request = parse_decimal(octets, u64::MAX)
             .filter(|_| record_fits)
-            .map(|octets| (FileRequest::CheckSpace(octets), FilePurpose::Allocate))
+            .map(|octets| {
+                let path = self.parameters.directory.clone();
+                (
+                    FileRequest::CheckSpace { path, octets },
+                    FilePurpose::Allocate,
+                )
+            })
             .ok_or((Code::BadArgument, "Not a number of octets."));
         self.request(request);
     }

@@ -169,8 +169,13 @@ fn space_is_checked() {
     let home = Home::new();
     on_ring(async {
         let root = home.root();
-        assert_eq!(perform(&root, FileRequest::CheckSpace(1)).await, DONE);
-        let refused = perform(&root, FileRequest::CheckSpace(u64::MAX)).await;
+        assert_eq!(perform(&root, space(1)).await, DONE);
+        let refused = perform(&root, space(u64::MAX)).await;
         assert_eq!(refused, Err(FileError::VolumeFull));
     });
+}
+
+fn space(octets: u64) -> FileRequest {
+    let path = path("/");
+    FileRequest::CheckSpace { path, octets }
 }

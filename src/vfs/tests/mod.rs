@@ -1,6 +1,8 @@
 mod change;
 mod confinement;
 mod listing;
+mod mounts;
+mod rules;
 mod transfer;
 
 use std::os::unix::fs::symlink;
