@@ -10,6 +10,7 @@
 //!       vfs           files below a confined root
 //!       auth          accounts, password checks
 //!       bandwidth     how fast transfers may go
+//!       quota         how much the files of an account may hold
 //!     tls             rustls settings, session store, the record engine
 //! doctor              facts about the machine, judged against the files of tuning/
 //! load                the load generator: FTP clients, on rt and proto
@@ -40,6 +41,7 @@ pub mod logging;
 pub mod metrics;
 pub mod octets;
 pub mod proto;
+pub mod quota;
 pub mod rt;
 pub mod server;
 #[allow(unsafe_code)]

@@ -125,6 +125,7 @@ struct RawUser {
     rate_download: Option<Spanned<Octets>>,
     rate_upload: Option<Spanned<Octets>>,
     sessions_max: Option<u32>,
+    quota: Option<Octets>,
 }
 
 #[derive(Serialize)]
@@ -145,6 +146,8 @@ struct WrittenUser<'a> {
     rate_upload: Option<Octets>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sessions_max: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quota: Option<Octets>,
 }
 
 const HEADER: &str =
@@ -186,6 +189,7 @@ impl UsersFile {
                 rate_download: user.bounds.rate_download.map(Octets),
                 rate_upload: user.bounds.rate_upload.map(Octets),
                 sessions_max: user.bounds.sessions_max,
+                quota: user.bounds.quota.map(Octets),
             };
             (name.as_str(), written)
         });
@@ -293,6 +297,7 @@ impl RawUser {
                 rate_download: rate(self.rate_download)?,
                 rate_upload: rate(self.rate_upload)?,
                 sessions_max: self.sessions_max,
+                quota: self.quota.map(|Octets(octets)| octets),
             },
         })
     }

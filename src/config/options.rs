@@ -12,6 +12,7 @@ use super::doctor::DoctorOptions;
 use super::file::ConfigCommand;
 use super::metrics::MetricsOptions;
 use super::network::NetworkOptions;
+use super::quota::QuotaOptions;
 use super::restart::{RestartOptions, UpgradeOptions};
 use super::routes::RouteOptions;
 use super::user::UserCommand;
@@ -211,6 +212,9 @@ pub struct ServeOptions {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub rates: RateOptions,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub quotas: QuotaOptions,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub access: AccessOptions,

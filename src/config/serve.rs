@@ -61,6 +61,8 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     let home = privileges.drop()?;
     let accounts = source.load(&home)?;
     privileges.check_homes(&accounts, &home)?;
+    let state_directory = privileges.state_directory();
+    let quotas = super::quota::quotas(state_directory, &accounts, checked.quota_per_user);
     let transfer_log = super::logs::open(&mut log, checked.transfer_log.as_ref())?;
     let authenticator = Authenticator::new(accounts)
         .map_err(|_| Failure::new(Exit::System, "the system gives no random numbers"))?;
@@ -81,6 +83,7 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
         admission: admission(checked, descriptors),
         bandwidth: Bandwidth::new(checked.rates, rt::now()),
         directory_cache: vfs::DirectoryCache::new(checked.listing_cache_octets),
+        quotas: Arc::clone(&quotas),
         transfer_log,
         kernel_tls: Arc::new(policy),
         tls,
@@ -98,6 +101,7 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     };
     server::run(&settings, &tls, listeners, outlets, lifecycle, reload)
         .map_err(|error| Failure::new(Exit::System, format!("cannot serve: {error}")))?;
+    quotas.finish();
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -205,6 +209,7 @@ pub(super) fn settings(checked: &Checked, running: &Running) -> server::Settings
         bandwidth: Arc::clone(&running.bandwidth),
         files: vfs::Settings {
             directory_cache: Arc::clone(&running.directory_cache),
+            quotas: Arc::clone(&running.quotas),
             ..vfs::Settings::default()
         },
         handshake_time_max: timers.handshake,

@@ -11,6 +11,7 @@ mod failures;
 mod log;
 mod marks;
 mod passive;
+mod quota;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

@@ -11,6 +11,7 @@ use crate::sys::fs::{self, Kind};
 use super::Root;
 use super::access::require;
 use super::error::file_error;
+use super::quota::removing;
 use super::resolve::Object;
 
 impl Root {
@@ -38,7 +39,13 @@ impl Root {
         let (parent, name) = self.hold_parent(path).await?;
         // A link that leaves the root is as if absent here too.
         self.object(path).await?;
-        done(rt::blocking(move || fs::remove_file(&parent, &name)).await)
+        let quota = self.quota.clone();
+        let removed = rt::blocking(move || {
+            removing(quota.as_ref(), (&parent, &name), || {
+                fs::remove_file(&parent, &name)
+            })
+        });
+        done(removed.await)
     }
 
     pub(super) async fn check_rename(&self, path: &VirtualPath) -> Result<FileReply, FileError> {
@@ -61,9 +68,12 @@ impl Root {
             Object::Link { .. } => false,
         };
         let replaces = !is_directory && (rights.write || rights.delete);
+        // A file that is replaced gives back what it held.
+        let quota = self.quota.clone().filter(|_| replaces);
         let renamed = rt::blocking(move || {
             let from = (&from_parent, from_name.as_c_str());
-            rename_blocking(from, (&to_parent, &to_name), replaces)
+            let to = (&to_parent, to_name.as_c_str());
+            removing(quota.as_ref(), to, || rename_blocking(from, to, replaces))
         });
         match renamed.await {
             // Here it means two volumes, not a way out of the root.

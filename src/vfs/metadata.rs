@@ -157,6 +157,7 @@ impl Root {
     }
 
     pub(super) async fn check_space(&self, octets: u64) -> Result<FileReply, FileError> {
+        self.require_quota(octets).await?;
         let root = self.directory.try_clone();
         let root = root.map_err(|error| file_error(&error))?;
         let free = rt::blocking(move || fs::free_octets(&root)).await;

@@ -15,6 +15,7 @@ mod error;
 mod lines;
 mod metadata;
 mod open;
+mod quota;
 mod resolve;
 mod walk;
 
@@ -24,6 +25,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::proto::{FileError, FileReply, FileRequest};
+use crate::quota::{Quota, Quotas};
 use crate::rt::SharedFd;
 use crate::sys::fs;
 
@@ -33,6 +35,7 @@ pub use access::Rights;
 pub use directory_cache::DirectoryCache;
 pub use error::file_error;
 pub use open::{Download, Upload, UploadMode};
+pub use quota::over_quota;
 pub use walk::Listing;
 
 /// How files are shown and made.
@@ -45,6 +48,8 @@ pub struct Settings {
     pub umask: u32,
     /// What directories held when they were last listed.
     pub directory_cache: Arc<DirectoryCache>,
+    /// How much the files of accounts may hold.
+    pub quotas: Arc<Quotas>,
 }
 
 impl Default for Settings {
@@ -53,16 +58,19 @@ impl Default for Settings {
             hide_dot_files: false,
             umask: 0o022,
             directory_cache: DirectoryCache::new(0),
+            quotas: Quotas::new(None),
         }
     }
 }
 
 /// The confined tree of one user.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Root {
     directory: SharedFd,
     access: Access,
     settings: Rc<Settings>,
+    /// What is charged for files below; of one session.
+    quota: Option<Quota>,
 }
 
 impl Root {
@@ -81,6 +89,7 @@ impl Root {
             directory: Rc::new(directory),
             access,
             settings,
+            quota: None,
         }))
     }
 
@@ -113,6 +122,7 @@ impl Root {
                 hidden,
             } => self.stat_listing(path, shown, *hidden).await,
             FileRequest::CheckSpace(octets) => self.check_space(*octets).await,
+            FileRequest::Quota => Ok(self.quota_usage().await),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use crate::limits;
 use crate::proto::{FileError, VirtualPath};
+use crate::quota::Charge;
 use crate::rt;
 use crate::sys::fs::{self, Kind, Status};
 
@@ -50,6 +51,8 @@ pub struct Upload {
     pub name: Option<Vec<u8>>,
     /// Whether the file was made for this upload.
     pub created: bool,
+    /// What it is charged, where there is a quota.
+    pub charge: Option<Rc<Charge>>,
     /// Whether what is there is to be given up once the data connection stands.
     truncate: bool,
     /// To take back a file that never got its content.
@@ -64,11 +67,14 @@ impl Upload {
     /// # Errors
     /// Why it could not be cut.
     pub async fn begin(&self) -> Result<(), FileError> {
-        if self.truncate {
-            truncate(&self.file).await
-        } else {
-            Ok(())
+        if !self.truncate {
+            return Ok(());
         }
+        truncate(&self.file).await?;
+        if let Some(charge) = &self.charge {
+            charge.emptied();
+        }
+        Ok(())
     }
 
     /// What takes the file back again.
@@ -79,6 +85,7 @@ impl Upload {
             root: Rc::clone(&self.root),
             path: self.path.clone(),
             created: self.created,
+            _charge: self.charge.clone(),
         }
     }
 }
@@ -90,6 +97,8 @@ pub struct Undo {
     root: Rc<Root>,
     path: VirtualPath,
     created: bool,
+    /// Ends after it: then the file counts as what it has become.
+    _charge: Option<Rc<Charge>>,
 }
 
 impl Undo {
@@ -159,6 +168,7 @@ impl Root {
             UploadMode::Replace | UploadMode::Unique { .. } => 0,
         };
         Ok(Upload {
+            charge: self.charge(&file, offset, created).await?,
             file,
             offset,
             name: None,
@@ -185,6 +195,7 @@ impl Root {
             Ok(opened) => return Ok((opened, false)),
             Err(error) => return Err(file_error(&error)),
         }
+        self.require_quota(1).await?;
         match self.open_path(path, fs::OPEN_CREATE_NEW).await {
             // Somebody else made it just now, or it is a link whose target is still to be made.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -208,6 +219,7 @@ impl Root {
         let (prefix, _) = prefix.split_at(kept);
         let opened = self.open_path(path, fs::HOLD_DIRECTORY).await;
         let directory = Rc::new(opened.map_err(|error| file_error(&error))?);
+        self.require_quota(1).await?;
         let chance = RandomState::new();
         for number in 0..limits::UNIQUE_NAME_TRIES_MAX {
             let mut name = prefix.to_vec();
@@ -219,6 +231,7 @@ impl Root {
                     let (file, _) = checked(opened)?;
                     let path = path.join(&name).map_err(|_| FileError::NameNotAllowed)?;
                     return Ok(Upload {
+                        charge: self.charge(&file, 0, true).await?,
                         file,
                         offset: 0,
                         name: Some(name),
