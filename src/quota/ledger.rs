@@ -51,6 +51,8 @@ pub(super) struct Ledger {
 struct OpenFile {
     uploads: usize,
     octets: Arc<AtomicU64>,
+    /// It has no name any more. Some file systems (NFS) do not tell by its links.
+    removed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -113,9 +115,10 @@ impl Ledger {
     /// A file below the home has lost its name. What an upload has open is given back when that ends: until then it
     /// takes room on the disk.
     pub(super) fn removed(&self, status: &Status) {
-        let files = lock(&self.files);
-        if !files.contains_key(&(status.device, status.inode)) {
-            self.add(-signed(status.size));
+        let mut files = lock(&self.files);
+        match files.get_mut(&(status.device, status.inode)) {
+            Some(open) => open.removed = true,
+            None => self.add(-signed(status.size)),
         }
     }
 
@@ -128,6 +131,7 @@ impl Ledger {
         let open = files.entry(id).or_insert_with(|| OpenFile {
             uploads: 0,
             octets: Arc::new(AtomicU64::new(status.size)),
+            removed: false,
         });
         open.uploads += 1;
         Ok((id, Arc::clone(&open.octets)))
@@ -143,9 +147,13 @@ impl Ledger {
         if open.get().uploads > 0 {
             return;
         }
-        let charged = open.remove().octets.load(Ordering::Relaxed);
+        let OpenFile {
+            octets, removed, ..
+        } = open.remove();
+        let charged = octets.load(Ordering::Relaxed);
         if let Ok(status) = fs::status(file) {
-            let octets = if status.links == 0 { 0 } else { status.size };
+            let gone = removed || status.links == 0;
+            let octets = if gone { 0 } else { status.size };
             self.add(signed(octets) - signed(charged));
         }
     }
@@ -222,10 +230,15 @@ impl Ledger {
         }
     }
 
-    /// A scan has found so much, begun when `before` octets were counted. What was changed meanwhile is added, although the
-    /// scan may have seen some of it: the next one will tell.
+    /// A scan has found so much, begun when `before` octets were counted. What has come meanwhile is added, although the
+    /// scan may have seen some of it, and what has gone is not taken off: a count that is too high has the home scanned
+    /// again before it refuses anything, one that is too low would stay.
     fn correct(&self, found: Found, before: i64, quiet: bool, took: Duration) {
-        self.add(signed(found.octets) - before);
+        let corrected = |used: i64| Some(signed(found.octets) + (used - before).max(0));
+        // Never refused.
+        let _ = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, corrected);
         lock(&self.scans).exact = if quiet { unix_now() } else { 0 };
         self.counted.store(true, Ordering::Release);
         tracing::info!(

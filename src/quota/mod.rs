@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::rt;
@@ -28,6 +28,8 @@ pub use store::FILE_PREFIX;
 /// The quotas of the server and the counts of its homes, shared by all cores.
 #[derive(Debug)]
 pub struct Quotas {
+    /// Whether any account has a quota: where none has, a login costs nothing.
+    in_use: AtomicBool,
     policy: Mutex<Policy>,
     ledgers: Mutex<Ledgers>,
     keeper: Keeper,
@@ -54,6 +56,7 @@ impl Quotas {
     #[must_use]
     pub fn new(state_directory: Option<&Path>) -> Arc<Self> {
         Arc::new(Self {
+            in_use: AtomicBool::new(false),
             policy: Mutex::default(),
             ledgers: Mutex::default(),
             keeper: Keeper::new(state_directory),
@@ -68,7 +71,8 @@ impl Quotas {
         accounts: impl Iterator<Item = (&'a Path, Option<u64>)>,
     ) {
         let limited = accounts.filter(|(_, own)| own.unwrap_or(per_user) > 0);
-        let homes = limited.map(|(home, _)| home.to_path_buf()).collect();
+        let homes: HashSet<_> = limited.map(|(home, _)| home.to_path_buf()).collect();
+        self.in_use.store(!homes.is_empty(), Ordering::Relaxed);
         *lock(&self.policy) = Policy { per_user, homes };
         // A link may lead elsewhere now.
         lock(&self.ledgers).by_name.clear();
@@ -76,6 +80,9 @@ impl Quotas {
 
     /// The quota of a session of an account with this home and own quota; `None` where nothing is to be counted.
     pub async fn enter(self: &Arc<Self>, home: &Path, own: Option<u64>) -> Option<Quota> {
+        if !self.in_use.load(Ordering::Relaxed) {
+            return None;
+        }
         let limit = {
             let policy = lock(&self.policy);
             if !policy.homes.contains(home) {
@@ -209,9 +216,9 @@ impl Quota {
         }))
     }
 
-    /// This object has lost a name, or would have; what has none left is given back.
+    /// This object, as it was before, has lost a name; a file that had no other is given back.
     pub fn removed(&self, status: &Status) {
-        if status.kind == Kind::File && status.links == 0 {
+        if status.kind == Kind::File && status.links <= 1 {
             self.ledger.removed(status);
             self.changed();
         }

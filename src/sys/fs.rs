@@ -162,15 +162,6 @@ pub fn hold_beneath(directory: impl AsFd, path: &CStr) -> io::Result<OwnedFd> {
     Err(Errno::BUSY.into())
 }
 
-/// Takes hold of one entry of a directory; of a link the link itself.
-///
-/// # Errors
-/// The kernel's error.
-pub fn hold_link(directory: impl AsFd, name: &CStr) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?)
-}
-
 /// The text of the link that `fd` holds ([`HOLD_LINK`]).
 ///
 /// # Errors

@@ -14,6 +14,7 @@ use crate::sys::fs::{self, Kind, Status};
 use super::Root;
 use super::access::require;
 use super::error::file_error;
+use super::quota::removing;
 
 /// A file opened to be sent.
 #[derive(Debug)]
@@ -116,7 +117,13 @@ impl Undo {
         };
         // Somebody may have put another file there meanwhile.
         if (ours.device, ours.inode) == (there.device, there.inode) {
-            let _ = rt::blocking(move || fs::remove_file(&parent, &name)).await;
+            let quota = self.root.quota.clone();
+            let removing = move || {
+                removing(quota.as_ref(), (&parent, &name), || {
+                    fs::remove_file(&parent, &name)
+                })
+            };
+            let _ = rt::blocking(removing).await;
         }
     }
 }

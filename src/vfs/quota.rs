@@ -85,19 +85,23 @@ pub fn over_quota(quota: &Quota) -> FileError {
     }
 }
 
-/// Does what takes a name away from a file, and gives the file back if that was its last one. Blocks.
+/// Does what takes a name away from a file, and gives the file back if that was its only one. Blocks.
+///
+/// A name that somebody gives to another file in between is taken for the old one; the next scan mends it.
 pub(super) fn removing(
     quota: Option<&Quota>,
     (parent, name): (&OwnedFd, &CStr),
     work: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<()> {
-    // Held, so that afterwards it says itself how large it was and whether it has other names.
-    let held = quota.and_then(|quota| Some((quota, fs::hold_link(parent, name).ok()?)));
+    let before = quota.and_then(|quota| Some((quota, fs::status_at(parent, name).ok()?)));
     work()?;
-    if let Some((quota, held)) = held
-        && let Ok(status) = fs::status(&held)
-    {
-        quota.removed(&status);
+    if let Some((quota, before)) = before {
+        // Renamed to what it is called already, it is still there.
+        let there = fs::status_at(parent, name)
+            .is_ok_and(|now| (now.device, now.inode) == (before.device, before.inode));
+        if !there {
+            quota.removed(&before);
+        }
     }
     Ok(())
 }
