@@ -204,7 +204,6 @@ impl Checked {
         let users = options.users.as_deref();
         let histogram_log = options.metrics.histogram_log.as_deref();
         let timers = &options.timers;
-        let bounds = &options.bounds;
         Ok(Self {
             directory: absolute(&options.directory)?,
             explicit,
@@ -248,11 +247,7 @@ impl Checked {
                 grace: timers.grace,
                 retire: options.restart.retire_timeout,
             },
-            bounds: Bounds {
-                connections_max: NonZeroU32::new(bounds.connections_max),
-                connections_per_address_max: NonZeroU32::new(bounds.connections_per_address_max),
-                sessions_per_user_max: NonZeroU32::new(bounds.sessions_per_user_max),
-            },
+            bounds: bounds(&options.bounds),
             access: options.access.access(),
             rates: options.rates.limits(),
             quota_per_user: options.quotas.quota_per_user,
@@ -269,6 +264,14 @@ impl Checked {
     #[must_use]
     pub fn needs_bind_right(&self) -> bool {
         self.active_source_port == ActiveSourcePort::Standard
+    }
+}
+
+fn bounds(options: &options::BoundOptions) -> Bounds {
+    Bounds {
+        connections_max: NonZeroU32::new(options.connections_max),
+        connections_per_address_max: NonZeroU32::new(options.connections_per_address_max),
+        sessions_per_user_max: NonZeroU32::new(options.sessions_per_user_max),
     }
 }
 

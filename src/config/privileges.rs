@@ -356,6 +356,7 @@ mod tests {
         assert!(give_state_directory(directory.path(), &other).is_err());
         let after = std::fs::metadata(directory.path()).unwrap();
         assert_eq!(after.uid(), own.uid());
+        assert!(is_own("quota-run") && is_own("handover.sock") && !is_own("passwd"));
         let owner = identity(own.uid(), own.gid());
         give_state_directory(directory.path(), &owner).unwrap();
     }

@@ -163,11 +163,12 @@ impl Ledger {
         !self.changed.load(Ordering::Relaxed) && !self.changed.swap(true, Ordering::AcqRel)
     }
 
-    /// Whether the count should be made anew: there is none, it was left by a process that was killed, or it is old.
+    /// Whether the count should be made anew: there is no exact one, it was left by a process that was killed, or it is old.
     pub(super) fn is_due(&self, trusted_from: u64) -> bool {
         let exact = lock(&self.scans).exact;
         let age = unix_now().saturating_sub(exact);
-        exact < trusted_from.max(1) || age >= limits::QUOTA_SCAN_INTERVAL.as_secs()
+        // Within the same second nobody knows which was first.
+        exact <= trusted_from || age >= limits::QUOTA_SCAN_INTERVAL.as_secs()
     }
 
     /// Whether a scan is to be started now. Scans take a twentieth of the time at most.
