@@ -12,6 +12,7 @@ use super::ledger::{Ledger, unix_now};
 use super::store::{Count, Store, Stored};
 use crate::limits;
 use crate::rt;
+use crate::sys::host;
 
 /// To a thread: ledgers to be looked after.
 type Queue = OnceLock<Option<Sender<Arc<Ledger>>>>;
@@ -24,6 +25,8 @@ pub(super) struct Keeper {
     store: OnceLock<Option<Arc<Store>>>,
     writer: Queue,
     scanner: Queue,
+    /// Where its threads may run: whoever needs them first is pinned.
+    cpus: Vec<usize>,
     stop: Arc<AtomicBool>,
 }
 
@@ -34,6 +37,7 @@ impl Keeper {
             store: OnceLock::new(),
             writer: OnceLock::new(),
             scanner: OnceLock::new(),
+            cpus: host::cores(),
             stop: Arc::default(),
         }
     }
@@ -86,7 +90,7 @@ impl Keeper {
         let scanner = self.scanner.get_or_init(|| {
             let store = self.store().map(Arc::clone);
             let stop = Arc::clone(&self.stop);
-            spawn("quota-scan", move |ledgers| {
+            self.spawn("quota-scan", move |ledgers| {
                 scan_all(&ledgers, store.as_deref(), &stop);
             })
         });
@@ -105,11 +109,33 @@ impl Keeper {
         };
         let writer = self.writer.get_or_init(|| {
             let store = Arc::clone(store);
-            spawn("quota", move |ledgers| write_all(&ledgers, &store))
+            self.spawn("quota", move |ledgers| write_all(&ledgers, &store))
         });
         if let Some(queue) = writer {
             // Fails only when the thread has died; the end writes what is left.
             let _ = queue.send(Arc::clone(ledger));
+        }
+    }
+
+    fn spawn(
+        &self,
+        name: &str,
+        work: impl FnOnce(Receiver<Arc<Ledger>>) + Send + 'static,
+    ) -> Option<Sender<Arc<Ledger>>> {
+        let (sender, receiver) = channel();
+        let cpus = self.cpus.clone();
+        let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            // Nobody waits for it, so cores go first. Refused, it is in their way a little more.
+            let _ = host::unpin_thread(&cpus);
+            let _ = rustix::process::setpriority_process(None, NICE);
+            work(receiver);
+        });
+        match spawned {
+            Ok(_) => Some(sender),
+            Err(error) => {
+                tracing::warn!(%error, thread = name, "a thread for quotas cannot be started");
+                None
+            }
         }
     }
 
@@ -128,25 +154,6 @@ impl Keeper {
         }
         if complete {
             store.end();
-        }
-    }
-}
-
-fn spawn(
-    name: &str,
-    work: impl FnOnce(Receiver<Arc<Ledger>>) + Send + 'static,
-) -> Option<Sender<Arc<Ledger>>> {
-    let (sender, receiver) = channel();
-    let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
-        // Nobody waits for it, so cores go first.
-        let _ = rustix::process::setpriority_process(None, NICE);
-        work(receiver);
-    });
-    match spawned {
-        Ok(_) => Some(sender),
-        Err(error) => {
-            tracing::warn!(%error, thread = name, "a thread for quotas cannot be started");
-            None
         }
     }
 }

@@ -350,3 +350,21 @@ fn uploads_during_a_scan_are_not_lost() {
         assert!(!quota.ledger.is_due(0));
     });
 }
+
+#[test]
+fn without_a_usable_state_directory_each_process_counts_for_itself() {
+    let place = Place::new(&[("a", 100), ("no-directory", 0)]);
+    run(async {
+        for state in [None, Some(place.home().join("no-directory"))] {
+            let quotas = Quotas::new(state.as_deref());
+            quotas.set_policy(1000, [(place.home().as_path(), None)].into_iter());
+            let quota = place.enter(&quotas, None).await;
+            let file = place.open("a");
+            let upload = charge(&quota, &file);
+            assert_eq!(upload.charge(100, 901), 900);
+            drop(upload);
+            assert_eq!(quota.left(), 900);
+            quotas.finish();
+        }
+    });
+}
