@@ -61,6 +61,8 @@ struct Scans {
     exact: u64,
     /// The next one may begin then.
     next: Option<Instant>,
+    /// One has corrected the count since it was last written.
+    corrected: bool,
 }
 
 impl Ledger {
@@ -76,6 +78,7 @@ impl Ledger {
             scans: Mutex::new(Scans {
                 exact: stored.map_or(0, |count| count.scanned),
                 next: None,
+                corrected: false,
             }),
             scanning: AtomicBool::new(false),
             scan_ended: Notify::new(),
@@ -166,9 +169,11 @@ impl Ledger {
     /// Whether the count should be made anew: there is no exact one, it was left by a process that was killed, or it is old.
     pub(super) fn is_due(&self, trusted_from: u64) -> bool {
         let exact = lock(&self.scans).exact;
-        let age = unix_now().saturating_sub(exact);
+        // `None`: the clock was wrong then, or is now.
+        let age = unix_now().checked_sub(exact);
+        let is_old = age.is_none_or(|age| age >= limits::QUOTA_SCAN_INTERVAL.as_secs());
         // Within the same second nobody knows which was first.
-        exact <= trusted_from || age >= limits::QUOTA_SCAN_INTERVAL.as_secs()
+        exact <= trusted_from || is_old
     }
 
     /// Whether a scan is to be started now. Scans take a twentieth of the time at most.
@@ -240,7 +245,11 @@ impl Ledger {
         let _ = self
             .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, corrected);
-        lock(&self.scans).exact = if quiet { unix_now() } else { 0 };
+        {
+            let mut scans = lock(&self.scans);
+            scans.exact = if quiet { unix_now() } else { 0 };
+            scans.corrected = true;
+        }
         self.counted.store(true, Ordering::Release);
         tracing::info!(
             home = %self.home.display(),
@@ -269,9 +278,18 @@ impl Ledger {
         if !self.is_counted() {
             return Ok(());
         }
+        let (exact, corrected) = {
+            let mut scans = lock(&self.scans);
+            (scans.exact, std::mem::take(&mut scans.corrected))
+        };
         let own = self.used.load(Ordering::Relaxed);
-        let exact = lock(&self.scans).exact;
-        let total = store.merge(&self.home, own, *synced, exact)?;
+        // A scan has seen what all processes did: if two of them scan, the count must not be corrected twice.
+        let since = (!corrected).then_some(*synced);
+        let merged = store.merge(&self.home, own, since, exact);
+        if merged.is_err() && corrected {
+            lock(&self.scans).corrected = true;
+        }
+        let total = merged?;
         self.add(total - own);
         *synced = total;
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! The count belongs to the home: accounts that share one, whatever their bounds, share its count. It is one atomic
 //! that all cores change while octets are written, so that uploads together cannot pass the bound. It is kept in the
-//! state directory ([`store`]) and made anew by a scan ([`scan`]) where it is missing, damaged, left by a process
+//! state directory (`store`) and made anew by a scan (`scan`) where it is missing, damaged, left by a process
 //! that was killed, a day old, or about to refuse an upload.
 
 mod keeper;

@@ -111,8 +111,8 @@ impl Store {
         }
     }
 
-    /// Adds to the count of a home what has changed here since `synced`, the count as it was after the call before.
-    /// Returns the count as it is now, with what other processes have added.
+    /// Adds to the count of a home what has changed here since it was `synced`, as the call before returned it; `None`: it
+    /// is to be what it is here. Returns the count as it is now, with what other processes have added.
     ///
     /// # Errors
     /// It cannot be written; it is then as before.
@@ -120,14 +120,16 @@ impl Store {
         &self,
         home: &Path,
         own: i64,
-        synced: i64,
+        synced: Option<i64>,
         scanned: u64,
     ) -> io::Result<i64> {
         let lock = open_private(&self.directory.join(LOCK_FILE))?;
         flock(&lock, FlockOperation::LockExclusive)?;
-        let octets = match self.read(home) {
-            Stored::Count(count) => signed(count.octets).saturating_add(own - synced),
-            Stored::Missing | Stored::Damaged => own,
+        let octets = match (self.read(home), synced) {
+            (Stored::Count(count), Some(synced)) => {
+                signed(count.octets).saturating_add(own - synced)
+            }
+            _ => own,
         }
         .max(0);
         let count = Count {
@@ -299,19 +301,20 @@ mod tests {
             Store::open(directory.path(), 20).unwrap(),
         );
         assert_eq!(one.read(home()), Stored::Missing);
-        assert_eq!(one.merge(home(), 100, 0, 5).unwrap(), 100);
+        assert_eq!(one.merge(home(), 100, Some(0), 5).unwrap(), 100);
         // The other began with those 100.
-        assert_eq!(two.merge(home(), 130, 100, 5).unwrap(), 130);
-        assert_eq!(one.merge(home(), 90, 100, 5).unwrap(), 120);
+        assert_eq!(two.merge(home(), 130, Some(100), 5).unwrap(), 130);
+        assert_eq!(one.merge(home(), 90, Some(100), 5).unwrap(), 120);
         let count = Count {
             octets: 120,
             scanned: 5,
         };
         assert_eq!(two.read(home()), Stored::Count(count));
-        assert_eq!(one.merge(home(), -500, 0, 5).unwrap(), 0);
+        assert_eq!(one.merge(home(), 200, None, 5).unwrap(), 200);
+        assert_eq!(one.merge(home(), -500, Some(0), 5).unwrap(), 0);
         std::fs::write(one.path(home()), "nonsense").unwrap();
         assert_eq!(one.read(home()), Stored::Damaged);
-        assert_eq!(two.merge(home(), 77, 70, 6).unwrap(), 77);
+        assert_eq!(two.merge(home(), 77, Some(70), 6).unwrap(), 77);
     }
 
     #[test]

@@ -59,6 +59,18 @@ impl Place {
         file.unwrap().set_len(octets).unwrap();
     }
 
+    /// Waits for the result of the first scan to be written, a moment after it is told.
+    async fn written(&self) {
+        let written = || std::fs::read_dir(self.state()).unwrap().count() > 2;
+        for _ in 0..1000 {
+            if written() {
+                return;
+            }
+            rt::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("no count was written");
+    }
+
     async fn enter(&self, quotas: &Arc<Quotas>, own: Option<u64>) -> Quota {
         let quota = quotas.enter(&self.home(), own).await.unwrap();
         quota.settle().await;
@@ -280,15 +292,7 @@ fn after_a_process_was_killed_homes_are_counted_again() {
     run(async {
         let quotas = place.quotas(Some(1000), 0);
         let quota = place.enter(&quotas, Some(1000)).await;
-        // The scan's result is written a moment later.
-        let written = || std::fs::read_dir(place.state()).unwrap().count() > 2;
-        for _ in 0..1000 {
-            if written() {
-                break;
-            }
-            rt::sleep(Duration::from_millis(10)).await;
-        }
-        assert!(written());
+        place.written().await;
         std::fs::write(place.home().join("b"), [0; 50]).unwrap();
         // No end. The lock goes with the store, whose threads end when nobody can ask them any more.
         drop((quota, quotas));
@@ -366,5 +370,27 @@ fn without_a_usable_state_directory_each_process_counts_for_itself() {
             assert_eq!(quota.left(), 900);
             quotas.finish();
         }
+    });
+}
+
+#[test]
+fn two_processes_that_scan_correct_the_count_once() {
+    let place = Place::new(&[("a", 100)]);
+    run(async {
+        let one = place.quotas(Some(1000), 0);
+        let of_one = place.enter(&one, Some(1000)).await;
+        place.written().await;
+        let two = place.quotas(Some(1000), 0);
+        let of_two = place.enter(&two, Some(1000)).await;
+        std::fs::write(place.home().join("b"), [0; 50]).unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        for (quotas, quota) in [(&one, &of_one), (&two, &of_two)] {
+            assert_eq!(quota.usage().used, 100);
+            quota.ledger.scan(&stop);
+            quotas.finish();
+            assert_eq!(quota.usage().used, 150);
+        }
+        let three = place.quotas(Some(1000), 0);
+        assert_eq!(place.enter(&three, Some(1000)).await.usage().used, 150);
     });
 }
