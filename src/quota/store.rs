@@ -152,6 +152,8 @@ impl Store {
         {
             tracing::debug!(%error, "the end is not noted: homes will be counted again");
         }
+        // The next process need not wait for the end of this one.
+        let _ = flock(&self.run, FlockOperation::Unlock);
     }
 
     fn path(&self, home: &Path) -> PathBuf {
