@@ -10,6 +10,7 @@
 //!       vfs           files below a confined root
 //!       auth          accounts, password checks
 //!       bandwidth     how fast transfers may go
+//!       quota         how much the files of an account may hold
 //!     tls             rustls settings, session store, the record engine
 //! screen              asks a running server for its sessions, shows and ends them
 //! status              the wire form of what a server tells of its sessions
@@ -42,6 +43,7 @@ pub mod logging;
 pub mod metrics;
 pub mod octets;
 pub mod proto;
+pub mod quota;
 pub mod rt;
 pub mod screen;
 pub mod server;

@@ -108,6 +108,16 @@ pub const LOGIN_DELAY_RATIO_MAX: u32 = 16;
 pub const LOGIN_FAILURES_REMEMBERED_MAX: usize = 65_536;
 /// Lowest rate that an option or a users file may set, in octets a second: pieces of 50 octets.
 pub const RATE_OCTETS_PER_SECOND_MIN: u64 = 1000;
+/// Counts for quotas that have changed are written to the state directory after this time, together.
+pub const QUOTA_WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// A home is counted again at a login when its count is so old.
+pub const QUOTA_SCAN_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+/// An upload that would be refused waits so long for its home to be counted again.
+pub const QUOTA_SCAN_WAIT: Duration = Duration::from_secs(2);
+/// Shortest time between two such counts, to which 20 times that of the last one is added.
+pub const QUOTA_SCAN_PAUSE: Duration = Duration::from_secs(1);
+/// Largest file of the state directory that is read for a count.
+pub const QUOTA_FILE_OCTETS_MAX: u64 = 64 * 1024;
 /// Octets of a listing formatted at a time.
 pub const LISTING_CHUNK_OCTETS: usize = 64 * 1024;
 /// Threads of the pool for blocking work (password hashes, directory reading), whole process.

@@ -13,6 +13,8 @@ pub struct Bounds {
     pub rate_upload: Option<u64>,
     /// Sessions at a time.
     pub sessions_max: Option<u32>,
+    /// Octets of the files below the home.
+    pub quota: Option<u64>,
 }
 
 /// A number of octets in a users file: an integer, or a text with a unit.

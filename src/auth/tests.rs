@@ -323,13 +323,14 @@ fn bounds_of_a_user_have_units_and_are_kept() {
     let hash = hash_password(b"secret").unwrap();
     let text = |lines: &str| format!("[users.ann]\npassword = \"{hash}\"\n{lines}");
     let file = UsersFile::parse(&text(
-        "rate_download = \"10M\"\nrate_upload = 65536\nsessions_max = 3\n",
+        "rate_download = \"10M\"\nrate_upload = 65536\nsessions_max = 3\nquota = \"5Gi\"\n",
     ))
     .unwrap();
     let bounds = Bounds {
         rate_download: Some(10_000_000),
         rate_upload: Some(65_536),
         sessions_max: Some(3),
+        quota: Some(5 << 30),
     };
     let of = |file: &UsersFile| file.iter().next().unwrap().1.bounds();
     assert_eq!(of(&file), bounds);
@@ -343,6 +344,8 @@ fn bounds_of_a_user_have_units_and_are_kept() {
         "rate_upload = \"10MB\"",
         "rate_upload = 1.5",
         "sessions_max = -1",
+        "quota = -1",
+        "quota = \"5GB\"",
     ] {
         let error = UsersFile::parse(&text(bad)).err().unwrap().to_string();
         assert!(error.starts_with("line 3: "), "{bad}: {error}");

@@ -143,6 +143,7 @@ struct RawUser {
     paths: Vec<Spanned<RawPathRule>>,
     #[serde(default)]
     mounts: Vec<Spanned<RawMount>>,
+    quota: Option<Octets>,
 }
 
 #[derive(Serialize)]
@@ -165,6 +166,8 @@ struct WrittenUser<'a> {
     sessions_max: Option<u32>,
     #[serde(flatten)]
     file_rules: WrittenFileRules<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quota: Option<Octets>,
 }
 
 const HEADER: &str =
@@ -207,6 +210,7 @@ impl UsersFile {
                 rate_upload: user.bounds.rate_upload.map(Octets),
                 sessions_max: user.bounds.sessions_max,
                 file_rules: user.file_rules.as_ref().into(),
+                quota: user.bounds.quota.map(Octets),
             };
             (name.as_str(), written)
         });
@@ -323,6 +327,7 @@ impl RawUser {
                 rate_download: rate(self.rate_download)?,
                 rate_upload: rate(self.rate_upload)?,
                 sessions_max: self.sessions_max,
+                quota: self.quota.map(|Octets(octets)| octets),
             },
             file_rules: Arc::new(file_rules),
         })

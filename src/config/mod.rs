@@ -13,6 +13,7 @@ mod network;
 mod options;
 mod privileges;
 mod prompt;
+mod quota;
 mod restart;
 mod routes;
 mod running;
@@ -53,6 +54,7 @@ pub use metrics::MetricsOptions;
 pub use network::{NetworkOptions, ProxyOthers};
 pub use options::{ActiveSourcePort, Command, CommandLine, Protect, Resume, ServeOptions, Switch};
 pub use privileges::Privileges;
+pub use quota::QuotaOptions;
 pub use restart::{RestartOptions, UpgradeOptions, upgrade};
 pub use routes::{RouteOptions, kernel_tls, log_kernel_tls};
 pub use serve::serve;
@@ -131,6 +133,8 @@ pub struct Checked {
     pub access: Access,
     /// How fast transfers may go.
     pub rates: crate::bandwidth::Limits,
+    /// Octets of the files of each account that has no quota of its own; 0 for no quota.
+    pub quota_per_user: u64,
     /// Logs.
     pub log: LogSettings,
     /// The transfer log and its form.
@@ -265,6 +269,7 @@ impl Checked {
             bounds: Bounds::from(&options.bounds),
             access: options.access.access(),
             rates: options.rates.limits(),
+            quota_per_user: options.quotas.quota_per_user,
             log,
             transfer_log,
             metrics: options.metrics.metrics,

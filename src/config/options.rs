@@ -13,6 +13,7 @@ use super::file::ConfigCommand;
 use super::file_rules::FileOptions;
 use super::metrics::MetricsOptions;
 use super::network::NetworkOptions;
+use super::quota::QuotaOptions;
 use super::restart::{RestartOptions, UpgradeOptions};
 use super::routes::RouteOptions;
 use super::session::{SessionCommand, TopOptions};
@@ -226,6 +227,9 @@ pub struct ServeOptions {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub rates: RateOptions,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub quotas: QuotaOptions,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub access: AccessOptions,

@@ -9,16 +9,24 @@ use std::sync::Arc;
 use super::failure::{Exit, Failure, cause};
 use super::{Checked, users_store};
 use crate::auth::{Accounts, Permissions};
+use crate::quota;
 use crate::server::SOCKET_FILE;
 use crate::sys::identity::{self, Identity, Use};
 use crate::sys::keeper::Keeper;
 
 /// Files that the server itself puts into the state directory begin so.
-const STATE_FILE_PREFIX: &str = "self-signed-";
+const STATE_FILE_PREFIXES: [&str; 2] = ["self-signed-", quota::FILE_PREFIX];
+
+/// Whether it is a file that the server's account has to be able to read and write there.
+fn is_state(name: &str) -> bool {
+    STATE_FILE_PREFIXES
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
 
 /// Whether the server itself puts files of that name there.
 fn is_own(name: &str) -> bool {
-    name.starts_with(STATE_FILE_PREFIX) || name.starts_with(SOCKET_FILE)
+    is_state(name) || name.starts_with(SOCKET_FILE)
 }
 
 /// The way from root to an unprivileged account:
@@ -317,10 +325,7 @@ fn give_files(state: &Path, identity: &Identity) -> io::Result<()> {
         let entry = entry?;
         let metadata = entry.metadata()?;
         // SECURITY: not what a link leads to, and no file that has another name elsewhere.
-        let ours = entry
-            .file_name()
-            .to_string_lossy()
-            .starts_with(STATE_FILE_PREFIX)
+        let ours = is_state(&entry.file_name().to_string_lossy())
             && metadata.is_file()
             && metadata.nlink() == 1;
         if ours && metadata.uid() != identity.user {
@@ -351,6 +356,7 @@ mod tests {
         assert!(give_state_directory(directory.path(), &other).is_err());
         let after = std::fs::metadata(directory.path()).unwrap();
         assert_eq!(after.uid(), own.uid());
+        assert!(is_own("quota-run") && is_own("handover.sock") && !is_own("passwd"));
         let owner = identity(own.uid(), own.gid());
         give_state_directory(directory.path(), &owner).unwrap();
     }

@@ -10,6 +10,7 @@ use crate::auth::Authenticator;
 use crate::bandwidth::Bandwidth;
 use crate::data::KernelTlsPolicy;
 use crate::logging::TransferLog;
+use crate::quota::Quotas;
 use crate::sys::keeper::Keeper;
 use crate::tls::probe::Report;
 use crate::vfs::DirectoryCache;
@@ -32,6 +33,7 @@ pub(super) struct Running {
     pub(super) admission: Arc<Admission>,
     pub(super) bandwidth: Arc<Bandwidth>,
     pub(super) directory_cache: Arc<DirectoryCache>,
+    pub(super) quotas: Arc<Quotas>,
     pub(super) transfer_log: Option<Arc<TransferLog>>,
     /// In force; so is what follows.
     pub(super) kernel_tls: Arc<KernelTlsPolicy>,

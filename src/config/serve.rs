@@ -64,6 +64,8 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     privileges.check_homes(&accounts, &home)?;
     file_rules::check_mounts(&checked.file_rules)?;
     file_rules::warn_of_mounts(&accounts);
+    let state_directory = privileges.state_directory();
+    let quotas = super::quota::quotas(state_directory, &accounts, checked.quota_per_user);
     let transfer_log = super::logs::open(&mut log, checked.transfer_log.as_ref())?;
     let authenticator = Authenticator::new(accounts)
         .map_err(|_| Failure::new(Exit::System, "the system gives no random numbers"))?;
@@ -84,6 +86,7 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
         admission: admission(checked, descriptors),
         bandwidth: Bandwidth::new(checked.rates, rt::now()),
         directory_cache: vfs::DirectoryCache::new(checked.listing_cache_octets),
+        quotas: Arc::clone(&quotas),
         transfer_log,
         kernel_tls: Arc::new(policy),
         tls,
@@ -101,6 +104,7 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     };
     server::run(&settings, &tls, listeners, outlets, lifecycle, reload)
         .map_err(|error| Failure::new(Exit::System, format!("cannot serve: {error}")))?;
+    quotas.finish();
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -208,6 +212,7 @@ pub(super) fn settings(checked: &Checked, running: &Running) -> server::Settings
         bandwidth: Arc::clone(&running.bandwidth),
         files: vfs::Settings {
             directory_cache: Arc::clone(&running.directory_cache),
+            quotas: Arc::clone(&running.quotas),
             ..vfs::Settings::default()
         },
         file_rules: Arc::clone(&checked.file_rules),

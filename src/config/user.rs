@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::bandwidth::parse_rate;
 use super::failure::{Exit, Failure};
+use super::quota::parse_quota;
 use super::{prompt, users_store};
 use crate::auth::{self, Bounds, Permissions, User, UsersError, UsersFile};
 
@@ -76,6 +77,9 @@ pub struct UserBounds {
     /// Sessions at a time; 0 for no limit [default: --sessions-per-user-max].
     #[arg(long, value_name = "N")]
     pub sessions_max: Option<u32>,
+    /// Octets of the files below its home (500M, 10Gi; 0 for no quota) [default: --quota-per-user].
+    #[arg(long, value_name = "OCTETS", value_parser = parse_quota)]
+    pub quota: Option<u64>,
 }
 
 impl From<UserBounds> for Bounds {
@@ -84,6 +88,7 @@ impl From<UserBounds> for Bounds {
             rate_download: bounds.rate_download,
             rate_upload: bounds.rate_upload,
             sessions_max: bounds.sessions_max,
+            quota: bounds.quota,
         }
     }
 }

@@ -292,6 +292,7 @@ impl Core {
             .enter_user(&account.name, own_max)
             .ok_or(LoginVerdict::TooManySessions)?;
         let root = self.root_of(&account).ok_or(LoginVerdict::Unavailable)?;
+        let root = root.under_quota(&account.home, account.bounds.quota).await;
         let rates = UserRates {
             download: account.bounds.rate_download,
             upload: account.bounds.rate_upload,

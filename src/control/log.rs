@@ -140,6 +140,9 @@ impl Connection {
             return;
         };
         self.totals.add(&transfer.kind, outcome);
+        if let TransferEnd::File(error) = outcome.end {
+            self.note_quota(&transfer.kind, error);
+        }
         let user = self
             .login
             .as_ref()
@@ -182,6 +185,7 @@ impl Connection {
         };
         let verb = actions::verb(&transfer.kind);
         debug!(verb, path = %transfer.path, %error, "not opened");
+        self.note_quota(&transfer.kind, error);
         let nothing = data::Outcome::new(TransferEnd::File(error));
         let reason = error.to_string();
         self.record_transfer(&transfer, &nothing, Success::Refused, Some(&reason));

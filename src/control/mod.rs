@@ -11,6 +11,7 @@ mod failures;
 mod log;
 mod marks;
 mod passive;
+mod quota;
 mod roots;
 mod seat;
 

@@ -38,7 +38,7 @@ use tokio::sync::Notify;
 use crate::bandwidth::Budget;
 use crate::limits;
 use crate::metrics::Recorder;
-use crate::proto::TransferEnd;
+use crate::proto::{FileError, TransferEnd};
 use crate::rt::{self, Residency, Socket};
 use crate::tls;
 use crate::vfs;
@@ -315,12 +315,13 @@ async fn transfer(job: Job, outcome: &mut Outcome, watch: &mut Watch) -> Result<
         handle,
         budget,
     };
-    let (opened, upload_undo) = match opened {
+    let (opened, upload_undo, quota) = match opened {
         Opened::Upload(upload) => {
             let undo = upload.undo();
-            (Opened::Upload(upload), Some(undo))
+            let quota = upload.charge.as_ref().map(|charge| charge.quota().clone());
+            (Opened::Upload(upload), Some(undo), quota)
         }
-        other => (other, None),
+        other => (other, None, None),
     };
     let result = async {
         let Early { socket, begun } = connect::connect(setup, local, peer, &link).await?;
@@ -350,7 +351,13 @@ async fn transfer(job: Job, outcome: &mut Outcome, watch: &mut Watch) -> Result<
             undo.run(link.settings.remove_partial).await;
         }
     }
-    result
+    match (result, quota) {
+        // What is left now, without the file if that was removed.
+        (Err(TransferEnd::File(FileError::OverQuota { .. })), Some(quota)) => {
+            Err(TransferEnd::File(vfs::over_quota(&quota)))
+        }
+        _ => result,
+    }
 }
 
 /// Chooses the route and goes it to the end.

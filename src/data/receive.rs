@@ -35,7 +35,7 @@ pub(super) async fn run(
 ) -> Result<(), TransferEnd> {
     upload.begin().await.map_err(TransferEnd::File)?;
     let convert = matches!(choice.route, Route::ClearAscii | Route::UserTlsAscii);
-    let mut sink = Sink::new(upload.file, upload.offset, convert);
+    let mut sink = Sink::new(upload, convert);
     let received = match records {
         Records::Rustls(secured) => receive_sealed(socket, secured, &mut sink, choice, link).await,
         Records::None => receive_clear(socket, &mut sink, link).await,

@@ -2,17 +2,22 @@
 
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 
 use super::{Link, lost};
 use crate::limits;
 use crate::proto::{TransferEnd, ascii};
+use crate::quota::Charge;
 use crate::rt::{self, Socket, Span};
+use crate::vfs;
 
 /// Where the octets go: one write runs while the next octets are received.
 pub(super) struct Sink {
     file: rt::File,
     offset: u64,
     converter: Option<ascii::FromNetwork>,
+    /// What the octets are charged to, where there is a quota.
+    charge: Option<Rc<Charge>>,
     writing: Option<Writing>,
     /// So much came last time that there is probably more.
     behind: bool,
@@ -23,11 +28,12 @@ pub(super) struct Sink {
 type Writing = Pin<Box<dyn Future<Output = (io::Result<()>, Vec<u8>)>>>;
 
 impl Sink {
-    /// A sink that begins at an offset. `convert`: TYPE A.
-    pub(super) fn new(file: rt::File, offset: u64, convert: bool) -> Self {
+    /// A sink that begins where the upload does. `convert`: TYPE A.
+    pub(super) fn new(upload: vfs::Upload, convert: bool) -> Self {
         Self {
-            file,
-            offset,
+            file: upload.file,
+            offset: upload.offset,
+            charge: upload.charge,
             converter: convert.then(ascii::FromNetwork::default),
             writing: None,
             behind: false,
@@ -47,11 +53,27 @@ impl Sink {
             None => octets,
         };
         self.settle().await?;
-        self.start(octets, link);
-        Ok(())
+        self.start(octets, link)
     }
 
-    fn start(&mut self, mut octets: Span, link: &Link) {
+    fn start(&mut self, mut octets: Span, link: &Link) -> Result<(), TransferEnd> {
+        let Some(charge) = &self.charge else {
+            self.start_charged(octets, link);
+            return Ok(());
+        };
+        let count = octets.octets().len();
+        let granted = charge.charge(self.offset, count);
+        octets.end = octets.start + granted;
+        let end = (granted < count).then(|| {
+            charge.ran_out();
+            TransferEnd::File(vfs::over_quota(charge.quota()))
+        });
+        // What there is still room for is kept, as is what came before.
+        self.start_charged(octets, link);
+        end.map_or(Ok(()), Err)
+    }
+
+    fn start_charged(&mut self, mut octets: Span, link: &Link) {
         let count = octets.octets().len();
         // Now, while the octets are in the processor's cache, if it needs no waiting.
         let written = self.file.write_now(octets.octets(), self.offset);
@@ -86,7 +108,7 @@ impl Sink {
             converter.finish(&mut held);
             if !held.is_empty() {
                 self.settle().await?;
-                self.start(whole(held), link);
+                self.start(whole(held), link)?;
             }
         }
         self.settle().await?;

@@ -73,7 +73,7 @@ pub enum Count {
     Fallbacks,
     /// Connections of trusted proxies.
     Introductions,
-    /// Connections and logins that a limit turned away.
+    /// Connections, logins and uploads that a limit turned away.
     Refusals,
     /// Bans.
     Bans,
@@ -297,7 +297,7 @@ fn count(count: Count, routes: &[&'static str], names: &Names) -> Family {
         .by("result", Introduction::NAMES),
         Count::Refusals => Family::new(
             "refusals",
-            "Connections and logins that a limit turned away, by reason.",
+            "Connections, logins and uploads that a limit turned away, by reason.",
         )
         .by("reason", Refusal::NAMES),
         Count::Bans => Family::new("bans", "Bans for failed logins, by what was banned.")

@@ -36,7 +36,7 @@ label! {
 }
 
 label! {
-    /// Why somebody was not let in.
+    /// Why somebody, or an upload, was not let in.
     Refusal {
         /// The network is not allowed.
         Denied => "denied",
@@ -52,6 +52,8 @@ label! {
         Descriptors => "descriptors",
         /// A proxy did not say whom it speaks for, or somebody went past it.
         Proxy => "proxy",
+        /// An upload was more than the user may store.
+        Quota => "quota",
     }
 }
 

@@ -276,7 +276,7 @@ pub const TABLE: &[Row] = &[
     Row::new(Verb::Rmd, &["RMD", "XRMD"], Login, Path, "RMD path: remove an empty directory", "RFC 959 4.1.3"),
     Row::new(Verb::Rnfr, &["RNFR"], Login, Path, "RNFR path: the old name, before RNTO", "RFC 959 4.1.3"),
     Row::new(Verb::Rnto, &["RNTO"], Login, Path, "RNTO path: the new name, after RNFR", "RFC 959 4.1.3"),
-    Row::new(Verb::Site, &["SITE"], Login, Path, "SITE HELP|CHMOD|UTIME: commands of this server", "RFC 959 4.1.3"),
+    Row::new(Verb::Site, &["SITE"], Login, Path, "SITE HELP|CHMOD|UTIME|QUOTA: commands of this server", "RFC 959 4.1.3"),
     Row::new(Verb::Size, &["SIZE"], Login, Path, "SIZE path: octets that a transfer would move", "RFC 3659 4").with(Line("SIZE")),
     Row::refused(&["SMNT"], Login, Code::NotImplemented, "SMNT: not implemented", "RFC 959 4.1.1"),
     Row::new(Verb::Stat, &["STAT"], Login, OptionalPath, "STAT [path]: status of the session, or list here", "RFC 959 4.1.3"),

@@ -172,13 +172,16 @@ pub enum FileRequest {
         /// Show names that begin with a dot.
         hidden: bool,
     },
-    /// ALLO: is there room for so many octets on the volume of the current directory? Reply: `Done`, or `VolumeFull`.
+    /// ALLO: is there room for so many octets on the volume of the current directory? Reply: `Done`, or `VolumeFull`,
+    /// or `OverQuota`.
     CheckSpace {
         /// The current directory.
         path: VirtualPath,
         /// As many as this.
         octets: u64,
     },
+    /// SITE QUOTA. Reply: `Quota`.
+    Quota,
 }
 
 /// A successful outcome of a [`FileRequest`].
@@ -199,6 +202,19 @@ pub enum FileReply {
         /// The lines.
         lines: Vec<u8>,
     },
+    /// How much of the quota is used.
+    Quota(QuotaUsage),
+}
+
+/// What the files of an account hold, and may hold, in octets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuotaUsage {
+    /// What they hold; 0 where nobody counts it.
+    pub used: u64,
+    /// What they may hold; `None` for as much as there is room for.
+    pub quota: Option<u64>,
+    /// Whether all of it has been counted by now.
+    pub counted: bool,
 }
 
 /// Why a request on files failed; whose fault it is decides the reply code
@@ -244,6 +260,14 @@ pub enum FileError {
     /// The quota is used up (552).
     #[error("quota exceeded")]
     QuotaExceeded,
+    /// The account's own quota is used up, but for so many octets (552).
+    #[error("quota exceeded")]
+    OverQuota {
+        /// Octets that may still be stored.
+        left: u64,
+        /// Octets that the account may store.
+        quota: u64,
+    },
     /// In use by somebody else (450).
     #[error("file busy")]
     Busy,

@@ -31,8 +31,8 @@ pub mod session;
 pub mod timestamp;
 
 pub use event::{
-    Action, Event, FileError, FileReply, FileRequest, ListFormat, LoginVerdict, Secret, SetupError,
-    Transfer, TransferEnd, TransferKind, TransferReady,
+    Action, Event, FileError, FileReply, FileRequest, ListFormat, LoginVerdict, QuotaUsage, Secret,
+    SetupError, Transfer, TransferEnd, TransferKind, TransferReady,
 };
 pub use path::VirtualPath;
 pub use session::{ChannelKind, Requirement, Session, Settings};

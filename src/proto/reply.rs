@@ -145,7 +145,9 @@ pub const fn for_file_error(error: FileError, context: FileContext) -> Refusal {
         (FileError::BadRestart, _) => (Code::BadRestart, "Restart marker not usable here."),
         (FileError::TooLargeForAscii, _) => (Code::FileUnavailable, "Too large to size in TYPE A."),
         (FileError::VolumeFull, _) => (Code::NoSpace, "No space left on the volume."),
-        (FileError::QuotaExceeded, _) => (Code::QuotaExceeded, "Quota exceeded."),
+        (FileError::QuotaExceeded | FileError::OverQuota { .. }, _) => {
+            (Code::QuotaExceeded, "Quota exceeded.")
+        }
         (FileError::Busy, _) => (Code::FileBusy, "File busy."),
         (FileError::Local, _) => (Code::LocalError, "Local error."),
     }

@@ -36,6 +36,18 @@ pub fn pin_thread(cpu: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
+/// Lets the calling thread run on any of these processors: a thread begins where the one that starts it may run.
+///
+/// # Errors
+/// The system's, when none of them may be used.
+pub fn unpin_thread(cpus: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    for cpu in cpus.iter().copied().filter(|cpu| *cpu < CpuSet::MAX_CPU) {
+        set.set(cpu);
+    }
+    Ok(sched_setaffinity(None, &set)?)
+}
+
 /// CPU time that the calling thread has used, in this process and in the kernel for it.
 #[must_use]
 pub fn thread_cpu_time() -> Duration {

@@ -10,6 +10,7 @@ use crate::sys::fs::{self, Kind};
 
 use super::Root;
 use super::error::file_error;
+use super::quota::removing;
 use super::resolve::Object;
 use super::rules::Operation;
 
@@ -35,7 +36,13 @@ impl Root {
         let (parent, name) = self.hold_parent(&mut place).await?;
         // A link that leaves the root is as if absent here too.
         self.object(&mut place).await?;
-        done(rt::blocking(move || fs::remove_file(&parent, &name)).await)
+        let quota = self.quota_at(&place).cloned();
+        let removed = rt::blocking(move || {
+            removing(quota.as_ref(), (&parent, &name), || {
+                fs::remove_file(&parent, &name)
+            })
+        });
+        done(removed.await)
     }
 
     pub(super) async fn check_rename(&self, path: &VirtualPath) -> Result<FileReply, FileError> {
@@ -62,9 +69,12 @@ impl Root {
             Object::Link { .. } => false,
         };
         let replaces = !is_directory && (rights.write || rights.delete);
+        // A file that is replaced gives back what it held.
+        let quota = self.quota_at(&to).filter(|_| replaces).cloned();
         let renamed = rt::blocking(move || {
             let from = (&from_parent, from_name.as_c_str());
-            rename_blocking(from, (&to_parent, &to_name), replaces)
+            let to = (&to_parent, to_name.as_c_str());
+            removing(quota.as_ref(), to, || rename_blocking(from, to, replaces))
         });
         match renamed.await {
             // Here it means two volumes, not a way out of the root.

@@ -198,6 +198,7 @@ impl Root {
         octets: u64,
     ) -> Result<FileReply, FileError> {
         let place = self.gate(path, Operation::See)?;
+        self.require_quota(&place, octets).await?;
         let root = self.directory_of(&place).try_clone();
         let root = root.map_err(|error| file_error(&error))?;
         let free = rt::blocking(move || fs::free_octets(&root)).await;

@@ -21,6 +21,7 @@ mod links;
 mod metadata;
 mod mounts;
 mod open;
+mod quota;
 mod resolve;
 mod rules;
 mod walk;
@@ -31,6 +32,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::proto::{FileError, FileReply, FileRequest, VirtualPath};
+use crate::quota::{Quota, Quotas};
 use crate::rt::SharedFd;
 use crate::sys::fs;
 
@@ -41,6 +43,7 @@ pub use access::Rights;
 pub use directory_cache::DirectoryCache;
 pub use error::file_error;
 pub use open::{Download, Upload, UploadMode};
+pub use quota::over_quota;
 pub use rules::Layout;
 pub use walk::Listing;
 
@@ -54,6 +57,8 @@ pub struct Settings {
     pub umask: u32,
     /// What directories held when they were last listed.
     pub directory_cache: Arc<DirectoryCache>,
+    /// How much the files of accounts may hold.
+    pub quotas: Arc<Quotas>,
 }
 
 impl Default for Settings {
@@ -62,12 +67,13 @@ impl Default for Settings {
             hide_dot_files: false,
             umask: 0o022,
             directory_cache: DirectoryCache::new(0),
+            quotas: Quotas::new(None),
         }
     }
 }
 
 /// A directory that names are resolved below, and never leave.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Volume {
     directory: SharedFd,
     read_only: bool,
@@ -97,7 +103,7 @@ pub struct MissingDirectory {
 }
 
 /// The confined tree of one user.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Root {
     home: Volume,
     mounts: Box<[Volume]>,
@@ -106,6 +112,8 @@ pub struct Root {
     /// `None` for most accounts: then nothing depends on the path.
     rules: Option<Arc<Rules>>,
     settings: Rc<Settings>,
+    /// What is charged for files below; of one session.
+    quota: Option<Quota>,
 }
 
 impl Root {
@@ -154,6 +162,7 @@ impl Root {
             access,
             rules,
             settings,
+            quota: None,
         }))
     }
 
@@ -180,6 +189,7 @@ impl Root {
                 hidden,
             } => self.stat_listing(path, shown, *hidden).await,
             FileRequest::CheckSpace { path, octets } => self.check_space(path, *octets).await,
+            FileRequest::Quota => Ok(self.quota_usage().await),
         }
     }
 }

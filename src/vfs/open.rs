@@ -7,12 +7,14 @@ use std::rc::Rc;
 
 use crate::limits;
 use crate::proto::{FileError, VirtualPath};
+use crate::quota::Charge;
 use crate::rt;
 use crate::sys::fs::{self, Kind, Status};
 
 use super::Root;
 use super::error::file_error;
 use super::gate::Place;
+use super::quota::removing;
 use super::rules::Operation;
 
 /// A file opened to be sent.
@@ -51,6 +53,8 @@ pub struct Upload {
     pub name: Option<Vec<u8>>,
     /// Whether the file was made for this upload.
     pub created: bool,
+    /// What it is charged, where there is a quota.
+    pub charge: Option<Rc<Charge>>,
     /// Whether what is there is to be given up once the data connection stands.
     truncate: bool,
     /// To take back a file that never got its content.
@@ -66,11 +70,14 @@ impl Upload {
     /// # Errors
     /// Why it could not be cut.
     pub async fn begin(&self) -> Result<(), FileError> {
-        if self.truncate {
-            truncate(&self.file).await
-        } else {
-            Ok(())
+        if !self.truncate {
+            return Ok(());
         }
+        truncate(&self.file).await?;
+        if let Some(charge) = &self.charge {
+            charge.emptied();
+        }
+        Ok(())
     }
 
     /// What takes the file back again.
@@ -82,6 +89,7 @@ impl Upload {
             path: self.path.clone(),
             operation: self.operation,
             created: self.created,
+            _charge: self.charge.clone(),
         }
     }
 }
@@ -94,6 +102,8 @@ pub struct Undo {
     path: VirtualPath,
     operation: Operation,
     created: bool,
+    /// Ends after it: then the file counts as what it has become.
+    _charge: Option<Rc<Charge>>,
 }
 
 impl Undo {
@@ -115,7 +125,13 @@ impl Undo {
         };
         // Somebody may have put another file there meanwhile.
         if (ours.device, ours.inode) == (there.device, there.inode) {
-            let _ = rt::blocking(move || fs::remove_file(&parent, &name)).await;
+            let quota = self.root.quota_at(&place).cloned();
+            let removing = move || {
+                removing(quota.as_ref(), (&parent, &name), || {
+                    fs::remove_file(&parent, &name)
+                })
+            };
+            let _ = rt::blocking(removing).await;
         }
     }
 }
@@ -162,6 +178,7 @@ impl Root {
             UploadMode::Replace | UploadMode::Unique { .. } => 0,
         };
         Ok(Upload {
+            charge: self.charge(&place, &file, offset, created).await?,
             file,
             offset,
             name: None,
@@ -189,6 +206,7 @@ impl Root {
             Ok(opened) => return Ok((opened, false)),
             Err(error) => return Err(file_error(&error)),
         }
+        self.require_quota(place, 1).await?;
         match self.open_path(place, fs::OPEN_CREATE_NEW).await {
             // Somebody else made it just now, or it is a link whose target is still to be made.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -217,6 +235,7 @@ impl Root {
             name.extend_from_slice(format!(".{suffix:08x}").as_bytes());
             let path = path.join(&name).map_err(|_| FileError::NameNotAllowed)?;
             let mut place = self.gate(&path, Operation::Write)?;
+            self.require_quota(&place, 1).await?;
             let (directory, last) = self.hold_parent(&mut place).await?;
             let directory = Rc::new(directory);
             let opened = self.open_below(&directory, last.as_bytes(), fs::OPEN_CREATE_NEW);
@@ -224,6 +243,7 @@ impl Root {
                 Ok(opened) => {
                     let (file, _) = checked(opened)?;
                     return Ok(Upload {
+                        charge: self.charge(&place, &file, 0, true).await?,
                         file,
                         offset: 0,
                         name: Some(name),

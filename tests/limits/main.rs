@@ -11,6 +11,7 @@
 mod common;
 
 mod access;
+mod quota;
 mod rates;
 
 /// The value of a series in what the server tells now; `--metrics 0` is needed.

@@ -571,6 +571,7 @@ fn verbs_of(request: &FileRequest) -> [Verb; 2] {
         FileRequest::Facts(..) => [Verb::Mlst; 2],
         FileRequest::StatListing { .. } => [Verb::Stat; 2],
         FileRequest::CheckSpace { .. } => [Verb::Allo; 2],
+        FileRequest::Quota => [Verb::Site; 2],
     }
 }
 

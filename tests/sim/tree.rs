@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ringftpd::proto::{
-    FileError, FileReply, FileRequest, FileTime, LoginVerdict, Transfer, TransferKind,
+    FileError, FileReply, FileRequest, FileTime, LoginVerdict, QuotaUsage, Transfer, TransferKind,
     TransferReady, VirtualPath,
 };
 
@@ -142,6 +142,11 @@ impl Tree {
             }
             FileRequest::CheckSpace { octets, .. } if *octets > ROOM => Err(FileError::VolumeFull),
             FileRequest::CheckSpace { .. } => Ok(FileReply::Done),
+            FileRequest::Quota => Ok(FileReply::Quota(QuotaUsage {
+                used: 1,
+                quota: Some(ROOM),
+                counted: true,
+            })),
         }
     }
 

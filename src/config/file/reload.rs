@@ -198,6 +198,8 @@ impl<'a> Reloader<'a> {
             Some(KernelTlsPolicy::new(&running.report, wishes, rt::now()))
         };
         // Nothing fails from here on.
+        let per_user = changed.checked.quota_per_user;
+        crate::config::quota::follow(&running.quotas, &accounts, per_user);
         running.authenticator.replace(accounts);
         running.tls = tls;
         if let Some(policy) = kernel_tls {
@@ -227,6 +229,8 @@ impl<'a> Reloader<'a> {
     fn renew(&mut self, parts: Parts) -> Option<Reloaded> {
         match parts.accounts {
             Ok(accounts) => {
+                let per_user = self.checked.quota_per_user;
+                crate::config::quota::follow(&self.running.quotas, &accounts, per_user);
                 self.running.authenticator.replace(accounts);
                 tracing::info!("accounts reloaded");
             }

@@ -69,6 +69,7 @@ const LIVE: &[&str] = &[
     "connections-max",
     "connections-per-address-max",
     "sessions-per-user-max",
+    "quota-per-user",
     "download-rate-per-session",
     "upload-rate-per-session",
     "download-rate-per-user",

@@ -107,6 +107,7 @@ const SAMPLES: &[(&str, &str, &str, &str)] = &[
     ("connections-max", "100", "4294967296", ""),
     ("connections-per-address-max", "10", "-1", ""),
     ("sessions-per-user-max", "10", r#""many""#, ""),
+    ("quota-per-user", r#""10Gi""#, r#""10GB""#, ""),
     ("log-format", r#""json""#, r#""xml""#, ""),
     ("log-level", r#""warn,ringftpd::tls=debug""#, "[1]", ""),
     ("metrics", "9121", r#""localhost:9121""#, ""),

@@ -46,7 +46,7 @@ impl Session {
     }
 
     /// Asks for a file request, or refuses it.
-    fn request(&mut self, request: Result<(FileRequest, FilePurpose), Refusal>) {
+    pub(super) fn request(&mut self, request: Result<(FileRequest, FilePurpose), Refusal>) {
         match request {
             Ok((request, purpose)) => {
                 self.actions.push_back(Action::File(request));
@@ -159,12 +159,13 @@ impl Session {
         self.request(request);
     }
 
-    /// SITE: HELP, CHMOD, UTIME; nothing that runs programs (RFC 2577 §9).
+    /// SITE: HELP, CHMOD, UTIME, QUOTA; nothing that runs programs (RFC 2577 §9).
     pub(super) fn site(&mut self, argument: &[u8]) {
         let argument = argument.trim_ascii_start();
         let (name, rest) = split_path(argument).unwrap_or_else(|| (argument.trim_ascii_end(), b""));
         match name.to_ascii_uppercase().as_slice() {
             b"HELP" => self.site_help(),
+            b"QUOTA" => self.ask_quota(rest),
             b"CHMOD" => {
                 let request = self.change_mode(rest);
                 self.request(request);
@@ -213,7 +214,7 @@ impl Session {
                     FilePurpose::Allocate => FileContext::Allocate,
                     _ => FileContext::Other,
                 };
-                return self.refuse(reply::for_file_error(error, context));
+                return self.refuse_file(error, context);
             }
         };
         match purpose {
@@ -271,6 +272,7 @@ impl Session {
                     .filter(|row| !row.is_empty());
                 self.reply_lines(code, "Status follows", rows, "End");
             }
+            FileReply::Quota(usage) => self.show_quota(usage),
             FileReply::Done => {
                 self.refuse(reply::for_file_error(FileError::Local, FileContext::Other));
             }

@@ -71,10 +71,11 @@ impl Session {
     }
 
     pub(super) fn site_help(&mut self) {
-        let lines: [&[u8]; 3] = [
+        let lines: [&[u8]; 4] = [
             b" SITE HELP",
             b" SITE CHMOD mode path",
             b" SITE UTIME YYYYMMDDhhmm[ss] path",
+            b" SITE QUOTA",
         ];
         self.reply_lines(Code::Help, "SITE commands:", lines, "End");
     }

@@ -20,6 +20,7 @@ mod ledger;
 mod login;
 mod output;
 mod parameters;
+mod quota;
 mod settings;
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ use crate::proto::command::{self, Verb};
 use crate::proto::event::{
     Action, FileError, ListFormat, SetupError, Transfer, TransferEnd, TransferKind, TransferReady,
 };
-use crate::proto::reply::{self, Code, FileContext, Refusal};
+use crate::proto::reply::{Code, FileContext, Refusal};
 
 /// A transfer that the driver opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,7 +241,7 @@ impl Session {
             Ok(ready) => ready,
             Err(error) => {
                 self.drop_setup();
-                return self.refuse(reply::for_file_error(error, opening.context));
+                return self.refuse_file(error, opening.context);
             }
         };
         let text = match (ready.unique_name, ready.octets) {
@@ -299,7 +299,7 @@ impl Session {
         if running.asked {
             self.status(None);
         }
-        self.refuse(reply::for_transfer_end(end, running.context));
+        self.reply_end(end, running.context);
     }
 }
 

@@ -6,6 +6,7 @@ mod commands;
 mod gates;
 mod ledger;
 mod login;
+mod quota;
 mod random;
 mod shutdown;
 mod transfers;

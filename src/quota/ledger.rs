@@ -1,0 +1,324 @@
+//! The count of one home, shared by all sessions of all cores that work there.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+
+use super::scan::{self, Found};
+use super::store::{Count, Store};
+use crate::limits;
+use crate::rt;
+use crate::sys::fs::{self, Status};
+
+/// Scans at once behind one another, where the tree changes meanwhile.
+const SCAN_TRIES: u32 = 3;
+/// A scan that took longer is not repeated at once.
+const SCAN_REPEATED_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Device and inode.
+type FileId = (u64, u64);
+
+/// The count of a home.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    /// Its path without links: what the count is kept under.
+    pub(super) home: PathBuf,
+    /// A path by which this process reaches it.
+    reach: PathBuf,
+    /// Octets in use. Below zero only as long as something was given back that had not been counted.
+    used: AtomicI64,
+    /// Files that uploads have open.
+    files: Mutex<HashMap<FileId, OpenFile>>,
+    /// Whether `used` is a count: of the state directory, or of a scan.
+    counted: AtomicBool,
+    scans: Mutex<Scans>,
+    scanning: AtomicBool,
+    scan_ended: Notify,
+    /// Has changed, and waits to be written.
+    changed: AtomicBool,
+    /// `used` as it was last written.
+    synced: Mutex<i64>,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    uploads: usize,
+    octets: Arc<AtomicU64>,
+    /// It has no name any more. Some file systems (NFS) do not tell by its links.
+    removed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Scans {
+    /// When one last found the exact count, in seconds since 1970; 0 for never.
+    exact: u64,
+    /// The next one may begin then.
+    next: Option<Instant>,
+    /// One has corrected the count since it was last written.
+    corrected: bool,
+}
+
+impl Ledger {
+    /// The count of a home as the state directory has it, if it does.
+    pub(super) fn new(home: PathBuf, reach: PathBuf, stored: Option<Count>) -> Arc<Self> {
+        let octets = stored.map_or(0, |count| signed(count.octets));
+        Arc::new(Self {
+            home,
+            reach,
+            used: AtomicI64::new(octets),
+            files: Mutex::default(),
+            counted: AtomicBool::new(stored.is_some()),
+            scans: Mutex::new(Scans {
+                exact: stored.map_or(0, |count| count.scanned),
+                next: None,
+                corrected: false,
+            }),
+            scanning: AtomicBool::new(false),
+            scan_ended: Notify::new(),
+            changed: AtomicBool::new(false),
+            synced: Mutex::new(octets),
+        })
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        u64::try_from(self.used.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Whether a scan or the state directory has told a count; until then only what was uploaded meanwhile counts.
+    pub(super) fn is_counted(&self) -> bool {
+        self.counted.load(Ordering::Acquire)
+    }
+
+    /// Takes as many of so many octets as the quota has left. Returns how many, and never lets two uploads have the
+    /// same ones.
+    pub(super) fn take(&self, octets: u64, quota: u64) -> u64 {
+        let (octets, quota) = (signed(octets), signed(quota));
+        let fits = |used: i64| octets.min(quota.saturating_sub(used)).max(0);
+        let before = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                Some(used.saturating_add(fits(used)))
+            });
+        let (Ok(before) | Err(before)) = before;
+        fits(before).unsigned_abs()
+    }
+
+    /// Changes the count by so many octets.
+    pub(super) fn add(&self, octets: i64) {
+        self.used.fetch_add(octets, Ordering::Relaxed);
+    }
+
+    /// A file below the home has lost its name. What an upload has open is given back when that ends: until then it
+    /// takes room on the disk.
+    pub(super) fn removed(&self, status: &Status) {
+        let mut files = lock(&self.files);
+        match files.get_mut(&(status.device, status.inode)) {
+            Some(open) => open.removed = true,
+            None => self.add(-signed(status.size)),
+        }
+    }
+
+    /// An upload opens a file: its octets that are counted already, shared by all uploads that have it open.
+    pub(super) fn open(&self, file: impl AsFd) -> io::Result<(FileId, Arc<AtomicU64>)> {
+        let mut files = lock(&self.files);
+        // Under the lock: an upload that ends just now has counted what it wrote.
+        let status = fs::status(file)?;
+        let id = (status.device, status.inode);
+        let open = files.entry(id).or_insert_with(|| OpenFile {
+            uploads: 0,
+            octets: Arc::new(AtomicU64::new(status.size)),
+            removed: false,
+        });
+        open.uploads += 1;
+        Ok((id, Arc::clone(&open.octets)))
+    }
+
+    /// An upload ends. After the last one the file counts as what it is, whatever was charged for it.
+    pub(super) fn close(&self, id: FileId, file: impl AsFd) {
+        let mut files = lock(&self.files);
+        let Entry::Occupied(mut open) = files.entry(id) else {
+            return;
+        };
+        open.get_mut().uploads -= 1;
+        if open.get().uploads > 0 {
+            return;
+        }
+        let OpenFile {
+            octets, removed, ..
+        } = open.remove();
+        let charged = octets.load(Ordering::Relaxed);
+        if let Ok(status) = fs::status(file) {
+            let gone = removed || status.links == 0;
+            let octets = if gone { 0 } else { status.size };
+            self.add(signed(octets) - signed(charged));
+        }
+    }
+
+    /// Whether the count has changed and nobody has been told yet.
+    pub(super) fn note_change(&self) -> bool {
+        !self.changed.load(Ordering::Relaxed) && !self.changed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether the count should be made anew: there is no exact one, it was left by a process that was killed, or it is old.
+    pub(super) fn is_due(&self, trusted_from: u64) -> bool {
+        let exact = lock(&self.scans).exact;
+        // `None`: the clock was wrong then, or is now.
+        let age = unix_now().checked_sub(exact);
+        let is_old = age.is_none_or(|age| age >= limits::QUOTA_SCAN_INTERVAL.as_secs());
+        // Within the same second nobody knows which was first.
+        exact <= trusted_from || is_old
+    }
+
+    /// Whether a scan is to be started now. Scans take a twentieth of the time at most.
+    pub(super) fn begin_scan(&self) -> bool {
+        let rested = lock(&self.scans).next.is_none_or(|next| next <= rt::now());
+        rested && !self.scanning.swap(true, Ordering::AcqRel)
+    }
+
+    /// No scan is started after all.
+    pub(super) fn give_up_scan(&self) {
+        self.scanning.store(false, Ordering::Release);
+        self.scan_ended.notify_waiters();
+    }
+
+    /// Waits for the end of the scan that is to come or under way, for a while at most.
+    pub(super) async fn wait_for_scan(&self) {
+        let ended = self.scan_ended.notified();
+        let mut ended = std::pin::pin!(ended);
+        ended.as_mut().enable();
+        if self.scanning.load(Ordering::Acquire) {
+            rt::until(ended, limits::QUOTA_SCAN_WAIT).await;
+        }
+    }
+
+    /// Makes the count anew. Blocks.
+    pub(super) fn scan(&self, stop: &AtomicBool) {
+        let began = rt::now();
+        for attempt in 1..=SCAN_TRIES {
+            let before = self.snapshot();
+            let found = match scan::scan(&self.reach, stop) {
+                Ok(Some(found)) => found,
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(
+                        home = %self.home.display(),
+                        %error,
+                        "a home cannot be counted for its quota: let the server's account read it"
+                    );
+                    break;
+                }
+            };
+            let took = rt::now().saturating_duration_since(began);
+            let quiet = before.quiet && self.snapshot() == before;
+            if quiet || attempt == SCAN_TRIES || took > SCAN_REPEATED_TIME_MAX {
+                self.correct(found, before.used, quiet, took);
+                break;
+            }
+        }
+        let now = rt::now();
+        let took = now.saturating_duration_since(began);
+        lock(&self.scans).next = Some(now + limits::QUOTA_SCAN_PAUSE + took * 20);
+        self.give_up_scan();
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let files = lock(&self.files);
+        Snapshot {
+            used: self.used.load(Ordering::Relaxed),
+            quiet: files.is_empty(),
+        }
+    }
+
+    /// A scan has found so much, begun when `before` octets were counted. What has come meanwhile is added, although the
+    /// scan may have seen some of it, and what has gone is not taken off: a count that is too high has the home scanned
+    /// again before it refuses anything, one that is too low would stay.
+    fn correct(&self, found: Found, before: i64, quiet: bool, took: Duration) {
+        let corrected = |used: i64| Some(signed(found.octets) + (used - before).max(0));
+        // Never refused.
+        let _ = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, corrected);
+        {
+            let mut scans = lock(&self.scans);
+            scans.exact = if quiet { unix_now() } else { 0 };
+            scans.corrected = true;
+        }
+        self.counted.store(true, Ordering::Release);
+        tracing::info!(
+            home = %self.home.display(),
+            octets = found.octets,
+            files = found.files,
+            seconds = took.as_secs_f64(),
+            exact = quiet,
+            "a home was counted for its quota"
+        );
+        if found.unreadable > 0 {
+            tracing::warn!(
+                home = %self.home.display(),
+                directories = found.unreadable,
+                "directories that cannot be read are not counted: let the server's account read them"
+            );
+        }
+    }
+
+    /// Writes the count to the state directory, and learns what other processes have added. Blocks.
+    ///
+    /// # Errors
+    /// It was not written.
+    pub(super) fn sync(&self, store: &Store) -> io::Result<()> {
+        let mut synced = lock(&self.synced);
+        self.changed.store(false, Ordering::Release);
+        if !self.is_counted() {
+            return Ok(());
+        }
+        let (exact, corrected) = {
+            let mut scans = lock(&self.scans);
+            (scans.exact, std::mem::take(&mut scans.corrected))
+        };
+        let own = self.used.load(Ordering::Relaxed);
+        // A scan has seen what all processes did: if two of them scan, the count must not be corrected twice.
+        let since = (!corrected).then_some(*synced);
+        let merged = store.merge(&self.home, own, since, exact);
+        if merged.is_err() && corrected {
+            lock(&self.scans).corrected = true;
+        }
+        let total = merged?;
+        self.add(total - own);
+        *synced = total;
+        Ok(())
+    }
+
+    /// Whether something is still to be written.
+    pub(super) fn is_unwritten(&self) -> bool {
+        self.is_counted() && *lock(&self.synced) != self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// The count at a moment.
+#[derive(Debug, PartialEq, Eq)]
+struct Snapshot {
+    used: i64,
+    /// No upload has a file open.
+    quiet: bool,
+}
+
+/// The time in seconds since 1970.
+pub(super) fn unix_now() -> u64 {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH);
+    time.map_or(1, |time| time.as_secs())
+}
+
+pub(super) fn signed(octets: u64) -> i64 {
+    i64::try_from(octets).unwrap_or(i64::MAX)
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,304 @@
+//! How much the files of an account may hold: a bound on the apparent sizes of the regular files below its home.
+//!
+//! The count belongs to the home: accounts that share one, whatever their bounds, share its count. It is one atomic
+//! that all cores change while octets are written, so that uploads together cannot pass the bound. It is kept in the
+//! state directory (`store`) and made anew by a scan (`scan`) where it is missing, damaged, left by a process
+//! that was killed, a day old, or about to refuse an upload.
+
+mod keeper;
+mod ledger;
+mod scan;
+mod store;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::rt;
+use crate::sys::fs::{self, Kind, Status};
+
+use keeper::Keeper;
+use ledger::{Ledger, lock, signed};
+
+pub use store::FILE_PREFIX;
+
+/// The quotas of the server and the counts of its homes, shared by all cores.
+#[derive(Debug)]
+pub struct Quotas {
+    /// Whether any account has a quota: where none has, a login costs nothing.
+    in_use: AtomicBool,
+    policy: Mutex<Policy>,
+    ledgers: Mutex<Ledgers>,
+    keeper: Keeper,
+}
+
+#[derive(Debug, Default)]
+struct Policy {
+    /// Of accounts that have none of their own; 0 for none.
+    per_user: u64,
+    /// Homes of accounts that have one.
+    homes: HashSet<PathBuf>,
+}
+
+#[derive(Debug, Default)]
+struct Ledgers {
+    /// By the path without links.
+    by_home: HashMap<PathBuf, Arc<Ledger>>,
+    /// By the path as accounts have it.
+    by_name: HashMap<PathBuf, Arc<Ledger>>,
+}
+
+impl Quotas {
+    /// No quotas yet. Counts are kept in this directory; without one they are made anew by each process.
+    #[must_use]
+    pub fn new(state_directory: Option<&Path>) -> Arc<Self> {
+        Arc::new(Self {
+            in_use: AtomicBool::new(false),
+            policy: Mutex::default(),
+            ledgers: Mutex::default(),
+            keeper: Keeper::new(state_directory),
+        })
+    }
+
+    /// From now on these hold for sessions that begin: `per_user` octets for accounts that have no quota of their own, and
+    /// the accounts by home and own quota. 0 is no quota.
+    pub fn set_policy<'a>(
+        &self,
+        per_user: u64,
+        accounts: impl Iterator<Item = (&'a Path, Option<u64>)>,
+    ) {
+        let limited = accounts.filter(|(_, own)| own.unwrap_or(per_user) > 0);
+        let homes: HashSet<_> = limited.map(|(home, _)| home.to_path_buf()).collect();
+        self.in_use.store(!homes.is_empty(), Ordering::Relaxed);
+        *lock(&self.policy) = Policy { per_user, homes };
+        // A link may lead elsewhere now.
+        lock(&self.ledgers).by_name.clear();
+    }
+
+    /// The quota of a session of an account with this home and own quota; `None` where nothing is to be counted.
+    pub async fn enter(self: &Arc<Self>, home: &Path, own: Option<u64>) -> Option<Quota> {
+        if !self.in_use.load(Ordering::Relaxed) {
+            return None;
+        }
+        let limit = {
+            let policy = lock(&self.policy);
+            if !policy.homes.contains(home) {
+                return None;
+            }
+            own.unwrap_or(policy.per_user)
+        };
+        let known = lock(&self.ledgers).by_name.get(home).cloned();
+        let ledger = match known {
+            Some(ledger) => ledger,
+            None => {
+                let (quotas, home) = (Arc::clone(self), home.to_path_buf());
+                rt::blocking(move || quotas.load(home)).await
+            }
+        };
+        if ledger.is_due(self.keeper.trusted_from()) {
+            self.keeper.scan(&ledger);
+        }
+        Some(Quota {
+            quotas: Arc::clone(self),
+            ledger,
+            limit: (limit > 0).then_some(limit),
+        })
+    }
+
+    fn load(&self, name: PathBuf) -> Arc<Ledger> {
+        let home = real_path(&name);
+        if let Some(ledger) = lock(&self.ledgers).by_home.get(&home) {
+            return Arc::clone(ledger);
+        }
+        let stored = self.keeper.read(&home);
+        let mut ledgers = lock(&self.ledgers);
+        let ledger = ledgers
+            .by_home
+            .entry(home.clone())
+            .or_insert_with(|| Ledger::new(home, name.clone(), stored));
+        let ledger = Arc::clone(ledger);
+        ledgers.by_name.insert(name, Arc::clone(&ledger));
+        ledger
+    }
+
+    /// Writes all counts, for the end of the process. Blocks.
+    pub fn finish(&self) {
+        let ledgers: Vec<_> = lock(&self.ledgers).by_home.values().cloned().collect();
+        self.keeper.finish(&ledgers);
+    }
+}
+
+/// The path of a directory without links, also where this process may not search the directories above it.
+fn real_path(home: &Path) -> PathBuf {
+    use std::os::fd::AsRawFd;
+    let held = fs::hold_root(home)
+        .and_then(|held| std::fs::read_link(format!("/proc/self/fd/{}", held.as_raw_fd())));
+    held.or_else(|_| std::path::absolute(home))
+        .unwrap_or_else(|_| home.to_path_buf())
+}
+
+/// What a session may store, and the count of its home.
+#[derive(Debug, Clone)]
+pub struct Quota {
+    quotas: Arc<Quotas>,
+    ledger: Arc<Ledger>,
+    /// `None` for an account without one, whose files count for others with the same home.
+    limit: Option<u64>,
+}
+
+/// How much of a quota is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Octets in use below the home.
+    pub used: u64,
+    /// The quota, if there is one.
+    pub quota: Option<u64>,
+    /// Whether all that is there has been counted; else only what came meanwhile.
+    pub counted: bool,
+}
+
+impl Quota {
+    /// How much is used.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage {
+            used: self.ledger.used(),
+            quota: self.limit,
+            counted: self.ledger.is_counted(),
+        }
+    }
+
+    /// Octets that may still be stored.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        let limit = self.limit.unwrap_or(u64::MAX);
+        limit.saturating_sub(self.ledger.used())
+    }
+
+    /// The quota in octets, the largest number where there is none.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.limit.unwrap_or(u64::MAX)
+    }
+
+    /// Waits for the first count of the home, for a while at most: then what is known holds.
+    pub async fn settle(&self) {
+        if !self.ledger.is_counted() {
+            self.ledger.wait_for_scan().await;
+        }
+    }
+
+    /// Octets that may still be stored; where they are fewer than wanted the home is counted again, since files may
+    /// have gone by other ways than this server.
+    pub async fn left_of(&self, wanted: u64) -> u64 {
+        self.settle().await;
+        if self.left() < wanted {
+            self.quotas.keeper.scan(&self.ledger);
+            self.ledger.wait_for_scan().await;
+        }
+        self.left()
+    }
+
+    /// An upload opens a file.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn open(&self, file: &rt::File) -> io::Result<Rc<Charge>> {
+        let (id, octets) = self.ledger.open(file)?;
+        Ok(Rc::new(Charge {
+            quota: self.clone(),
+            file: file.clone(),
+            id,
+            octets,
+        }))
+    }
+
+    /// This object, as it was before, has lost a name; a file that had no other is given back.
+    pub fn removed(&self, status: &Status) {
+        if status.kind == Kind::File && status.links <= 1 {
+            self.ledger.removed(status);
+            self.changed();
+        }
+    }
+
+    fn changed(&self) {
+        if self.ledger.note_change() {
+            self.quotas.keeper.write(&self.ledger);
+        }
+    }
+}
+
+/// The octets of a file that an upload has open.
+#[derive(Debug)]
+pub struct Charge {
+    quota: Quota,
+    file: rt::File,
+    id: (u64, u64),
+    /// Octets of the file that are counted; all uploads that have it open change it.
+    octets: Arc<AtomicU64>,
+}
+
+impl Charge {
+    /// The quota that is charged.
+    #[must_use]
+    pub fn quota(&self) -> &Quota {
+        &self.quota
+    }
+
+    /// Octets that may be written from this offset on: what is left, and what the file holds already.
+    #[must_use]
+    pub fn room(&self, offset: u64) -> u64 {
+        let own = self.octets.load(Ordering::Relaxed).saturating_sub(offset);
+        self.quota.left().saturating_add(own)
+    }
+
+    /// Charges for octets that are about to be written: for as much as the file grows. Returns how many may be.
+    #[must_use]
+    pub fn charge(&self, offset: u64, count: usize) -> usize {
+        let end = offset.saturating_add(count as u64);
+        loop {
+            let octets = self.octets.load(Ordering::Relaxed);
+            if end <= octets {
+                return count;
+            }
+            let ledger = &self.quota.ledger;
+            let taken = ledger.take(end - octets, self.quota.limit());
+            let grown = octets + taken;
+            let changed =
+                self.octets
+                    .compare_exchange(octets, grown, Ordering::Relaxed, Ordering::Relaxed);
+            if changed.is_ok() {
+                self.quota.changed();
+                let granted = usize::try_from(grown.saturating_sub(offset));
+                return granted.unwrap_or(count).min(count);
+            }
+            // Another upload has charged for the same file.
+            ledger.add(-signed(taken));
+        }
+    }
+
+    /// The file was cut to nothing.
+    pub fn emptied(&self) {
+        let octets = self.octets.swap(0, Ordering::Relaxed);
+        self.quota.ledger.add(-signed(octets));
+        self.quota.changed();
+    }
+
+    /// The quota ran out: the home is counted again, for the next upload.
+    pub fn ran_out(&self) {
+        self.quota.quotas.keeper.scan(&self.quota.ledger);
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.quota.ledger.close(self.id, &self.file);
+        self.quota.changed();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! Quotas: what uploads are charged, and what removed files give back.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::rc::Rc;
+
+use crate::proto::{FileError, FileReply, QuotaUsage};
+use crate::quota::{Charge, Quota};
+use crate::rt;
+use crate::sys::fs;
+
+use super::Root;
+use super::error::file_error;
+use super::gate::Place;
+
+impl Root {
+    /// The same tree for a session whose account has this home and quota (`None`: what holds for all), if anything is
+    /// to be counted for it.
+    pub async fn under_quota(self: Rc<Self>, home: &Path, own: Option<u64>) -> Rc<Self> {
+        let rights = self.access.rights;
+        // Rules may allow in one place what is forbidden elsewhere.
+        if self.rules.is_none()
+            && !(rights.write || rights.append || rights.delete || rights.rename)
+        {
+            return self;
+        }
+        match self.settings.quotas.enter(home, own).await {
+            Some(quota) => Rc::new(Self {
+                quota: Some(quota),
+                ..Self::clone(&self)
+            }),
+            None => self,
+        }
+    }
+
+    /// What counts a place: what is mounted belongs to others than the home.
+    pub(super) fn quota_at(&self, place: &Place<'_>) -> Option<&Quota> {
+        self.quota.as_ref().filter(|_| place.volume == 0)
+    }
+
+    /// Refuses more octets than the quota has left.
+    pub(super) async fn require_quota(
+        &self,
+        place: &Place<'_>,
+        octets: u64,
+    ) -> Result<(), FileError> {
+        match self.quota_at(place) {
+            Some(quota) if quota.left_of(octets).await < octets => Err(over_quota(quota)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What an upload to this file, from this offset on, will be charged. One that has no room for a single octet is
+    /// refused; a file that was made just now had some.
+    pub(super) async fn charge(
+        &self,
+        place: &Place<'_>,
+        file: &rt::File,
+        offset: u64,
+        created: bool,
+    ) -> Result<Option<Rc<Charge>>, FileError> {
+        let Some(quota) = self.quota_at(place) else {
+            return Ok(None);
+        };
+        quota.settle().await;
+        let charge = quota.open(file).map_err(|error| file_error(&error))?;
+        if !created && charge.room(offset) == 0 && quota.left_of(1).await == 0 {
+            return Err(over_quota(quota));
+        }
+        Ok(Some(charge))
+    }
+
+    pub(super) async fn quota_usage(&self) -> FileReply {
+        let Some(quota) = &self.quota else {
+            return FileReply::Quota(QuotaUsage {
+                used: 0,
+                quota: None,
+                counted: true,
+            });
+        };
+        quota.settle().await;
+        let usage = quota.usage();
+        FileReply::Quota(QuotaUsage {
+            used: usage.used,
+            quota: usage.quota,
+            counted: usage.counted,
+        })
+    }
+}
+
+/// The refusal for a quota, as it is now.
+#[must_use]
+pub fn over_quota(quota: &Quota) -> FileError {
+    FileError::OverQuota {
+        left: quota.left(),
+        quota: quota.limit(),
+    }
+}
+
+/// Does what takes a name away from a file, and gives the file back if that was its only one. Blocks.
+///
+/// A name that somebody gives to another file in between is taken for the old one; the next scan mends it.
+pub(super) fn removing(
+    quota: Option<&Quota>,
+    (parent, name): (&OwnedFd, &CStr),
+    work: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    let before = quota.and_then(|quota| Some((quota, fs::status_at(parent, name).ok()?)));
+    work()?;
+    if let Some((quota, before)) = before {
+        // Renamed to what it is called already, it is still there.
+        let there = fs::status_at(parent, name)
+            .is_ok_and(|now| (now.device, now.inode) == (before.device, before.inode));
+        if !there {
+            quota.removed(&before);
+        }
+    }
+    Ok(())
+}
