@@ -16,7 +16,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("admission", &["proto"]),
     ("octets", &[]),
-    ("auth", &["octets"]),
+    ("auth", &["octets", "sys"]),
     ("bandwidth", &[]),
     ("tls", &["sys"]),
     ("rt", &["sys"]),

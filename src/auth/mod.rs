@@ -7,6 +7,7 @@
 
 mod accounts;
 mod bounds;
+mod pam;
 mod password;
 mod permissions;
 #[cfg(test)]
@@ -15,8 +16,8 @@ mod users;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::{constant_time, hmac, rand};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -26,6 +27,7 @@ use crate::limits;
 
 pub use accounts::{Account, Accounts};
 pub use bounds::Bounds;
+pub use pam::{DirectoryTemplate, Pam, PamAccounts, PamCheck, PamVerdict};
 pub use password::{HashError, hash_password, random_password};
 pub use permissions::{Permissions, PermissionsError};
 pub use users::{User, UsersError, UsersFile, check_user_name};
@@ -52,6 +54,7 @@ pub struct Authenticator {
     turns: Arc<Semaphore>,
     state: Mutex<State>,
     hashes_computed: AtomicU64,
+    pam: OnceLock<Arc<Pam>>,
 }
 
 struct State {
@@ -79,6 +82,8 @@ pub enum Check {
     Hash(HashJob),
     /// Will be decided by a job that is running already.
     Wait(Waiting),
+    /// To be decided by PAM.
+    Pam(PamCheck),
 }
 
 /// A password hash to be computed. Dropping it fails the check for all who wait for it.
@@ -116,7 +121,23 @@ impl Authenticator {
                 running: HashMap::new(),
             }),
             hashes_computed: AtomicU64::new(0),
+            pam: OnceLock::new(),
         }))
+    }
+
+    /// From now on PAM is asked about names that are not in the table, where [`Accounts::with_pam`] says so.
+    pub fn ask_pam(&self, pam: Arc<Pam>) {
+        // There is one set of helpers for the whole life of the process.
+        let _ = self.pam.set(pam);
+    }
+
+    /// A refusal is to be told so long after the question at the earliest: where PAM is asked, the time must not tell
+    /// whose name it is.
+    #[must_use]
+    pub fn refusal_time(&self) -> Duration {
+        let asks = self.pam.get().is_some();
+        asks.then_some(limits::PAM_REFUSAL_TIME_MIN)
+            .unwrap_or_default()
     }
 
     /// Puts other accounts into force and forgets every remembered credential. Sessions that are
@@ -144,6 +165,17 @@ impl Authenticator {
             && let Some(account) = state.accounts.anonymous(user)
         {
             return Check::Known(Some(account));
+        }
+        if entry.is_none()
+            && let (Some(accounts), Some(pam)) = (state.accounts.pam(), self.pam.get())
+        {
+            return Check::Pam(PamCheck {
+                pam: Arc::clone(pam),
+                accounts: accounts.clone(),
+                user: Box::from(user),
+                password: Zeroizing::new(password.to_vec()),
+                now,
+            });
         }
         // A random password needs no slow hash; then unknown names need none either.
         if let Some(verdict) = state.accounts.check_at_once(entry.as_deref(), password) {

@@ -41,7 +41,7 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     let descriptors = host::raise_descriptor_limit();
     let began = rt::now();
     let (report, policy) = kernel_tls(checked.routes, began)?;
-    let privileges = Privileges::prepare(checked)?;
+    let mut privileges = Privileges::prepare(checked)?;
     let source = AccountSource::new(checked, privileges.keeper())?;
     let listening = |address, error| {
         let explicit = checked.explicit.contains(&address);
@@ -64,6 +64,9 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     let transfer_log = super::logs::open(&mut log, checked.transfer_log.as_ref())?;
     let authenticator = Authenticator::new(accounts)
         .map_err(|_| Failure::new(Exit::System, "the system gives no random numbers"))?;
+    if let Some(helpers) = privileges.take_pam() {
+        authenticator.ask_pam(super::pam::start(helpers)?);
+    }
     let outlets = super::metrics::outlets(
         metrics,
         checked.histogram_log.as_deref(),

@@ -181,7 +181,7 @@ fn answer_all(files: &[PathBuf], socket: &mut UnixStream) -> io::Result<()> {
 }
 
 /// Closes every descriptor but the one to keep.
-fn close_others(keep: i32) {
+pub(super) fn close_others(keep: i32) {
     let Ok(keep) = u32::try_from(keep) else {
         return;
     };

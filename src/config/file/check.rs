@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use super::blame::Origins;
 use super::problem::{Problem, Problems};
 use super::sources::{Loaded, Refusal, Sources};
-use crate::config::{Exit, Failure, users_store};
+use crate::config::{Exit, Failure, pam, users_store};
 use crate::sys::keeper::Keeper;
 use crate::{limits, tls};
 
@@ -59,6 +59,9 @@ fn examine(loaded: &Loaded) -> Vec<Problem> {
     }
     if let Some(files) = &loaded.checked.certificate {
         add("cert", check_certificate(&files.certificate, &files.key));
+    }
+    if let Some(settings) = &loaded.checked.pam {
+        add("pam", pam::demand(settings));
     }
     problems
 }
