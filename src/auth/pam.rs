@@ -46,9 +46,9 @@ impl FromStr for DirectoryTemplate {
         }
         let mut rest = text;
         while let Some((_, behind)) = rest.split_once('%') {
-            rest = behind
-                .strip_prefix(['u', 'h', '%'])
-                .ok_or("give %u for the user's name, %h for the home directory, %% for a percent sign")?;
+            rest = behind.strip_prefix(['u', 'h', '%']).ok_or(
+                "give %u for the user's name, %h for the home directory, %% for a percent sign",
+            )?;
         }
         Ok(Self(text.to_owned()))
     }
@@ -157,10 +157,8 @@ impl PamCheck {
     pub async fn verdict(self, address: IpAddr) -> Result<PamVerdict, CheckFailed> {
         let refused = |refusal_time: Duration| PamVerdict {
             verdict: None,
-            refusal_time: refusal_time.clamp(
-                limits::PAM_REFUSAL_TIME_MIN,
-                limits::PAM_REFUSAL_TIME_MAX,
-            ),
+            refusal_time: refusal_time
+                .clamp(limits::PAM_REFUSAL_TIME_MIN, limits::PAM_REFUSAL_TIME_MAX),
         };
         let Some(question) = question(&self.user, self.password, address) else {
             return Ok(refused(Duration::ZERO));
@@ -217,9 +215,7 @@ fn question(user: &[u8], password: Zeroizing<Vec<u8>>, address: IpAddr) -> Optio
 
 /// SECURITY: the name becomes part of paths, and of the command lines of modules' programs.
 fn is_usable(name: &str) -> bool {
-    check_user_name(name).is_ok()
-        && !name.contains('/')
-        && !name.starts_with(['-', '.'])
+    check_user_name(name).is_ok() && !name.contains('/') && !name.starts_with(['-', '.'])
 }
 
 /// The account of a user whom PAM has let in, or why there is none.
@@ -298,14 +294,16 @@ impl Asker {
                     io::ErrorKind::WouldBlock => tracing::error!(
                         %user,
                         seconds = limits::PAM_CHECK_TIME_MAX.as_secs(),
-                        "PAM does not answer; its helper process will be replaced"
+                        "PAM does not answer; its helper process is replaced"
                     ),
                     io::ErrorKind::UnexpectedEof => tracing::error!(
                         %user,
-                        "a helper process of PAM has ended while it was asked: a module crashed, or it was killed; it will be replaced"
+                        "a helper process of PAM has ended while it was asked: a module crashed, or it was killed; it is replaced"
                     ),
                     _ => tracing::error!(%user, %error, "a helper process of PAM fails"),
                 }
+                // Which ends the old one. Where that fails the next login says so.
+                self.helper = self.helpers.start(self.number).ok();
                 None
             }
         }
@@ -358,7 +356,16 @@ mod tests {
         assert!(asked(b"ann", b"secret") && asked("b\u{f6}b".as_bytes(), b""));
         assert!(asked(b"ann.lee@example.net", b"  x  "));
         for user in [
-            &b""[..], b"..", b".ssh", b"a/b", b"/etc", b"-x", b" ann", b"a\nb", b"a\0b", b"\xff",
+            &b""[..],
+            b"..",
+            b".ssh",
+            b"a/b",
+            b"/etc",
+            b"-x",
+            b" ann",
+            b"a\nb",
+            b"a\0b",
+            b"\xff",
         ] {
             assert!(!asked(user, b"secret"), "{}", user.escape_ascii());
         }

@@ -186,6 +186,16 @@ pub struct Bounds {
     pub sessions_per_user_max: Option<NonZeroU32>,
 }
 
+impl options::BoundOptions {
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            connections_max: NonZeroU32::new(self.connections_max),
+            connections_per_address_max: NonZeroU32::new(self.connections_per_address_max),
+            sessions_per_user_max: NonZeroU32::new(self.sessions_per_user_max),
+        }
+    }
+}
+
 impl Checked {
     /// Checks the options together and fills in what depends on this machine.
     ///
@@ -204,7 +214,6 @@ impl Checked {
         let users = options.users.as_deref();
         let histogram_log = options.metrics.histogram_log.as_deref();
         let timers = &options.timers;
-        let bounds = &options.bounds;
         Ok(Self {
             directory: absolute(&options.directory)?,
             explicit,
@@ -249,11 +258,7 @@ impl Checked {
                 grace: timers.grace,
                 retire: options.restart.retire_timeout,
             },
-            bounds: Bounds {
-                connections_max: NonZeroU32::new(bounds.connections_max),
-                connections_per_address_max: NonZeroU32::new(bounds.connections_per_address_max),
-                sessions_per_user_max: NonZeroU32::new(bounds.sessions_per_user_max),
-            },
+            bounds: options.bounds.bounds(),
             access: options.access.access(),
             rates: options.rates.limits(),
             log,

@@ -133,7 +133,16 @@ mod tests {
         for service in ["ringftpd", "ring-ftpd_2", "x.y", "7"] {
             assert_eq!(parse_service(service).as_deref(), Ok(service));
         }
-        for service in ["", ".", "..", "../shadow", "/etc/pam.d/ftp", "a b", "-x", "a\0"] {
+        for service in [
+            "",
+            ".",
+            "..",
+            "../shadow",
+            "/etc/pam.d/ftp",
+            "a b",
+            "-x",
+            "a\0",
+        ] {
             assert!(parse_service(service).is_err(), "{service:?}");
         }
     }

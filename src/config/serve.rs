@@ -55,10 +55,11 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     let metrics = super::metrics::bind(checked.metrics, there, &mut listeners)
         .map_err(|failure| loaded.origins.locate_at("metrics", failure))?;
     let certificate = CertificateSource::new(checked, privileges.keeper());
-    let identity = certificate.load()?;
+    let early = certificate.load_early();
+    let home = privileges.drop()?;
+    let identity = early.unwrap_or_else(|| certificate.load())?;
     let tls = tls::Settings::new(&identity, resume(checked))
         .map_err(|error| Failure::new(Exit::System, error.to_string()))?;
-    let home = privileges.drop()?;
     let accounts = source.load(&home)?;
     privileges.check_homes(&accounts, &home)?;
     let transfer_log = super::logs::open(&mut log, checked.transfer_log.as_ref())?;
@@ -124,6 +125,15 @@ impl CertificateSource {
                 keeper,
             },
             None => Self::SelfSigned(checked.state_directory.clone()),
+        }
+    }
+
+    /// As root, before it is given away; `None` where the account is to do it: root without CAP_DAC_OVERRIDE cannot enter
+    /// the account's state directory.
+    fn load_early(&self) -> Option<Result<tls::Identity, Failure>> {
+        match self {
+            Self::SelfSigned(directory) if std::fs::read_dir(directory).is_err() => None,
+            _ => Some(self.load()),
         }
     }
 

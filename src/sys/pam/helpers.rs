@@ -18,7 +18,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::FdFlags;
 use rustix::net::{RecvFlags, SendFlags, SocketType, sockopt};
 use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitOptions, kill_process, set_dumpable_behavior,
+    DumpableBehavior, Pid, Signal, WaitOptions, kill_process_group, set_dumpable_behavior,
     set_parent_process_death_signal, setsid, waitpid,
 };
 use socket2::{Domain, Socket, Type};
@@ -201,8 +201,6 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<Zeroizing<Vec<u8>>> {
 /// The starter: forks helpers until all servers that know it are gone.
 fn run_starter(terms: &Terms, socket: BorrowedFd<'_>) -> io::Result<()> {
     settle(socket, c"ringftpd-pam")?;
-    // A terminal's signals are for the server.
-    let _ = setsid();
     let mut helpers = HashMap::new();
     loop {
         let (name, theirs) = match pass_fds::receive(socket) {
@@ -213,8 +211,8 @@ fn run_starter(terms: &Terms, socket: BorrowedFd<'_>) -> io::Result<()> {
             Err(error) => return Err(error),
         };
         if let Some(old) = helpers.get(&name) {
-            // It may have ended; its number is its own until it is waited for.
-            let _ = kill_process(*old, Signal::KILL);
+            // With what its modules have started. It may have ended; its number is its own until it is waited for.
+            let _ = kill_process_group(*old, Signal::KILL);
         }
         helpers.retain(|_, helper| {
             matches!(waitpid(Some(*helper), WaitOptions::NOHANG), Ok(None)) // it runs still
@@ -279,6 +277,8 @@ fn settle(socket: BorrowedFd<'_>, name: &std::ffi::CStr) -> io::Result<()> {
     unsafe { std::env::remove_var(VARIABLE) };
     // Told apart from the server in process lists; a failure is of no importance.
     let _ = rustix::thread::set_name(name);
+    // A terminal's signals are for the server. It is a group of its own, too.
+    let _ = setsid();
     rustix::process::chdir("/")?;
     rustix::process::umask(Mode::from_raw_mode(0o077));
     // SECURITY: memory holds passwords.

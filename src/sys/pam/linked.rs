@@ -53,8 +53,7 @@ struct Response {
     code: c_int,
 }
 
-type Converse =
-    extern "C" fn(c_int, *mut *const Message, *mut *mut Response, *mut c_void) -> c_int;
+type Converse = extern "C" fn(c_int, *mut *const Message, *mut *mut Response, *mut c_void) -> c_int;
 
 #[repr(C)]
 struct Conversation {
@@ -282,7 +281,9 @@ extern "C" fn converse(
     }
     for at in 0..count {
         // SAFETY: Linux-PAM passes an array of `count` pointers.
-        let message = unsafe { messages.add(at).read() };
+        let message = unsafe { messages.add(at) };
+        // SAFETY: as above.
+        let message = unsafe { message.read() };
         // SAFETY: each of which points to a message, or is null.
         let style = unsafe { message.as_ref() }.map_or(-1, |message| message.style);
         let text = match style {
