@@ -135,9 +135,8 @@ impl Authenticator {
     /// whose name it is.
     #[must_use]
     pub fn refusal_time(&self) -> Duration {
-        let asks = self.pam.get().is_some();
-        asks.then_some(limits::PAM_REFUSAL_TIME_MIN)
-            .unwrap_or_default()
+        let asked = self.pam.get();
+        asked.map_or(Duration::ZERO, |_| limits::PAM_REFUSAL_TIME_MIN)
     }
 
     /// Puts other accounts into force and forgets every remembered credential. Sessions that are
@@ -167,11 +166,12 @@ impl Authenticator {
             return Check::Known(Some(account));
         }
         if entry.is_none()
-            && let (Some(accounts), Some(pam)) = (state.accounts.pam(), self.pam.get())
+            && state.accounts.pam().is_some()
+            && let Some(pam) = self.pam.get()
         {
             return Check::Pam(PamCheck {
                 pam: Arc::clone(pam),
-                accounts: accounts.clone(),
+                accounts: Arc::clone(&state.accounts),
                 user: Box::from(user),
                 password: Zeroizing::new(password.to_vec()),
                 now,

@@ -5,6 +5,7 @@
 
 use std::ffi::CString;
 use std::io;
+use std::mem;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -20,7 +21,7 @@ use zeroize::Zeroizing;
 use super::bounds::Bounds;
 use super::permissions::Permissions;
 use super::users::check_user_name;
-use super::{Account, CheckFailed, Verdict};
+use super::{Account, Accounts, CheckFailed, Verdict};
 use crate::limits;
 use crate::sys::pam::{Answer, Helper, Helpers, Question};
 
@@ -90,7 +91,7 @@ struct Job {
 /// A login that PAM is to decide.
 pub struct PamCheck {
     pub(super) pam: Arc<Pam>,
-    pub(super) accounts: PamAccounts,
+    pub(super) accounts: Arc<Accounts>,
     pub(super) user: Box<[u8]>,
     pub(super) password: Zeroizing<Vec<u8>>,
     pub(super) now: Instant,
@@ -154,13 +155,13 @@ impl PamCheck {
     ///
     /// # Errors
     /// [`CheckFailed`]: too many wait, PAM does not answer, or does not work. The log says which.
-    pub async fn verdict(self, address: IpAddr) -> Result<PamVerdict, CheckFailed> {
+    pub async fn verdict(mut self, address: IpAddr) -> Result<PamVerdict, CheckFailed> {
         let refused = |refusal_time: Duration| PamVerdict {
             verdict: None,
             refusal_time: refusal_time
                 .clamp(limits::PAM_REFUSAL_TIME_MIN, limits::PAM_REFUSAL_TIME_MAX),
         };
-        let Some(question) = question(&self.user, self.password, address) else {
+        let Some(question) = question(&self.user, mem::take(&mut self.password), address) else {
             return Ok(refused(Duration::ZERO));
         };
         let (reply, answer) = oneshot::channel();
@@ -175,7 +176,7 @@ impl PamCheck {
         }
         let user = self.user.escape_ascii();
         match answer.await.map_err(|_| CheckFailed)?? {
-            Answer::Granted { user: name, home } => match account(&self.accounts, &name, home) {
+            Answer::Granted { user: name, home } => match self.account(&name, home) {
                 Ok(account) => Ok(PamVerdict {
                     verdict: Some(Arc::new(account)),
                     refusal_time: Duration::ZERO,
@@ -196,6 +197,17 @@ impl PamCheck {
                 Err(CheckFailed)
             }
         }
+    }
+}
+
+impl PamCheck {
+    fn account(&self, name: &str, home: Option<PathBuf>) -> Result<Account, &'static str> {
+        // Modules may change the name, as `ANN` to `ann`, who has less in the users file than PAM would give.
+        if self.accounts.find(name.as_bytes()).is_some() {
+            return Err("the name that its modules left is one of the users file");
+        }
+        let accounts = self.accounts.pam().ok_or("it is not asked any more")?;
+        account(accounts, name, home)
     }
 }
 

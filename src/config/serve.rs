@@ -128,13 +128,20 @@ impl CertificateSource {
         }
     }
 
-    /// As root, before it is given away; `None` where the account is to do it: root without CAP_DAC_OVERRIDE cannot enter
-    /// the account's state directory.
+    /// As root, before it is given away; `None` where only the account can: root without CAP_DAC_OVERRIDE cannot read what
+    /// is closed and belongs to the account.
     fn load_early(&self) -> Option<Result<tls::Identity, Failure>> {
-        match self {
-            Self::SelfSigned(directory) if std::fs::read_dir(directory).is_err() => None,
-            _ => Some(self.load()),
-        }
+        let closed = |path: &Path| {
+            let opened = std::fs::File::open(path);
+            opened.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+        };
+        let later = match self {
+            Self::SelfSigned(directory) => closed(directory),
+            Self::Files {
+                certificate, key, ..
+            } => closed(certificate) || closed(key),
+        };
+        (!later).then(|| self.load())
     }
 
     pub(super) fn load(&self) -> Result<tls::Identity, Failure> {
