@@ -176,7 +176,7 @@ impl PamCheck {
         }
         let user = self.user.escape_ascii();
         match answer.await.map_err(|_| CheckFailed)?? {
-            Answer::Granted { user: name, home } => match self.account(&name, home) {
+            Answer::Granted { user: name, home } => match account(&self.accounts, &name, home) {
                 Ok(account) => Ok(PamVerdict {
                     verdict: Some(Arc::new(account)),
                     refusal_time: Duration::ZERO,
@@ -200,15 +200,14 @@ impl PamCheck {
     }
 }
 
-impl PamCheck {
-    fn account(&self, name: &str, home: Option<PathBuf>) -> Result<Account, &'static str> {
-        // Modules may change the name, as `ANN` to `ann`, who has less in the users file than PAM would give.
-        if self.accounts.find(name.as_bytes()).is_some() {
-            return Err("the name that its modules left is one of the users file");
-        }
-        let accounts = self.accounts.pam().ok_or("it is not asked any more")?;
-        account(accounts, name, home)
+/// The account of a user whom PAM has let in, or why there is none.
+fn account(table: &Accounts, name: &str, home: Option<PathBuf>) -> Result<Account, &'static str> {
+    // Modules may change the name, as `ANN` to `ann`, who may have less by the users file than PAM would give.
+    if table.find(name.as_bytes()).is_some() {
+        return Err("the name that its modules left is one of the users file");
     }
+    let accounts = table.pam().ok_or("it is not asked any more")?;
+    accounts.open(name, home)
 }
 
 /// What to ask; `None` for what no account of PAM can be called, or have as its password.
@@ -230,35 +229,33 @@ fn is_usable(name: &str) -> bool {
     check_user_name(name).is_ok() && !name.contains('/') && !name.starts_with(['-', '.'])
 }
 
-/// The account of a user whom PAM has let in, or why there is none.
-fn account(
-    accounts: &PamAccounts,
-    name: &str,
-    home: Option<PathBuf>,
-) -> Result<Account, &'static str> {
-    if !is_usable(name) {
-        return Err("the name that its modules left cannot be used");
+impl PamAccounts {
+    /// The account of this name, or why there can be none.
+    fn open(&self, name: &str, home: Option<PathBuf>) -> Result<Account, &'static str> {
+        if !is_usable(name) {
+            return Err("the name that its modules left cannot be used");
+        }
+        let directory = match &self.directory {
+            Some(template) => template
+                .expand(name, home.as_deref())
+                .ok_or("the system knows no home directory for %h in --pam-directory")?,
+            None => home.ok_or("the system does not know that name: give --pam-directory")?,
+        };
+        if !directory.is_absolute() {
+            return Err("its home directory is no absolute path");
+        }
+        // Accounts without a home have this one, and would see every file of the machine.
+        if directory.parent().is_none() {
+            return Err("its home directory is /: give --pam-directory");
+        }
+        Ok(Account {
+            name: name.to_owned(),
+            home: directory,
+            permissions: self.permissions,
+            anonymous: false,
+            bounds: Bounds::default(),
+        })
     }
-    let directory = match &accounts.directory {
-        Some(template) => template
-            .expand(name, home.as_deref())
-            .ok_or("the system knows no home directory for %h in --pam-directory")?,
-        None => home.ok_or("the system does not know that name: give --pam-directory")?,
-    };
-    if !directory.is_absolute() {
-        return Err("its home directory is no absolute path");
-    }
-    // Accounts without a home have this one, and would see every file of the machine.
-    if directory.parent().is_none() {
-        return Err("its home directory is /: give --pam-directory");
-    }
-    Ok(Account {
-        name: name.to_owned(),
-        home: directory,
-        permissions: accounts.permissions,
-        anonymous: false,
-        bounds: Bounds::default(),
-    })
 }
 
 /// One thread with its helper.
@@ -340,6 +337,7 @@ impl Asker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::{User, UsersFile, hash_password};
 
     fn template(text: &str) -> DirectoryTemplate {
         text.parse().unwrap()
@@ -392,20 +390,30 @@ mod tests {
             directory: directory.map(template),
             permissions: Permissions::READ_ONLY,
         };
-        let made = account(&accounts(None), "ann", Some("/home/ann".into())).unwrap();
+        let made = accounts(None)
+            .open("ann", Some("/home/ann".into()))
+            .unwrap();
         assert_eq!((made.name.as_str(), made.anonymous), ("ann", false));
         assert_eq!(made.home, Path::new("/home/ann"));
         assert_eq!(made.permissions, Permissions::READ_ONLY);
         // Unknown to the system.
-        assert!(account(&accounts(None), "ann", None).is_err());
-        assert!(account(&accounts(Some("%h")), "ann", None).is_err());
-        let virtual_user = account(&accounts(Some("/srv/%u")), "ann", None).unwrap();
+        assert!(accounts(None).open("ann", None).is_err());
+        assert!(accounts(Some("%h")).open("ann", None).is_err());
+        let virtual_user = accounts(Some("/srv/%u")).open("ann", None).unwrap();
         assert_eq!(virtual_user.home, Path::new("/srv/ann"));
         for home in ["/", "", "home", "//"] {
-            let made = account(&accounts(None), "ann", Some(home.into()));
+            let made = accounts(None).open("ann", Some(home.into()));
             assert!(made.is_err(), "{home}");
         }
         // What the modules made of the name counts.
-        assert!(account(&accounts(Some("/srv/%u")), "../x", None).is_err());
+        let mut file = UsersFile::default();
+        let hash = hash_password(b"secret").unwrap();
+        let user = User::new(hash, None, Permissions::READ_ONLY).unwrap();
+        file.add("ann", user).unwrap();
+        let table = Accounts::from_users(&file, Path::new("/srv")).unwrap();
+        let table = table.with_pam(accounts(Some("/srv/%u")));
+        assert!(account(&table, "lee", None).is_ok());
+        assert!(account(&table, "ann", None).is_err());
+        assert!(accounts(Some("/srv/%u")).open("../x", None).is_err());
     }
 }
