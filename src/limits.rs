@@ -157,9 +157,9 @@ pub const PAM_QUEUE_TIME_MAX: Duration = Duration::from_secs(30);
 pub const PAM_CHECK_TIME_MAX: Duration = Duration::from_secs(30);
 /// Logins after which such a process is replaced.
 pub const PAM_CHECKS_PER_HELPER_MAX: usize = 1000;
-/// With PAM, a refusal is told so long after the question at the earliest: what pam_unix wants. Whether a name is known to PAM,
-/// to the users file or to nobody must not show in the time.
-pub const PAM_REFUSAL_TIME_MIN: Duration = Duration::from_secs(2);
+/// With PAM, a refusal is told so long after the question at the earliest. Whether a name is known to PAM, to the users file or to
+/// nobody must not show in the time, and pam_unix wants 2 s, of which libpam makes 1 to 3.
+pub const PAM_REFUSAL_TIME_MIN: Duration = Duration::from_secs(3);
 /// Longest time that modules can have a refusal held back.
 pub const PAM_REFUSAL_TIME_MAX: Duration = Duration::from_secs(10);
 /// Longest password for PAM in octets (PAM_MAX_RESP_SIZE less its terminator).

@@ -118,6 +118,7 @@ impl Pam {
                 number,
                 helpers: Arc::clone(&helpers),
                 helper: None,
+                asked: 0,
             };
             let jobs = Arc::clone(&jobs);
             thread::Builder::new()
@@ -263,6 +264,8 @@ struct Asker {
     number: usize,
     helpers: Arc<Helpers>,
     helper: Option<Helper>,
+    /// Questions to this helper.
+    asked: usize,
 }
 
 impl Asker {
@@ -287,11 +290,14 @@ impl Asker {
 
     /// Asks the helper; a new one where there is none, or where it had ended before.
     fn ask(&mut self, question: &Question) -> Option<Answer> {
-        let idle = self.helper.take();
+        // Modules leak.
+        let fresh = self.asked < limits::PAM_CHECKS_PER_HELPER_MAX;
+        let idle = self.helper.take().filter(|_| fresh);
         let helper = match idle.filter(|helper| helper.ask(question).is_ok()) {
             Some(helper) => helper,
             None => self.started(question)?,
         };
+        self.asked += 1;
         match helper.answer(limits::PAM_CHECK_TIME_MAX) {
             Ok(answer) => {
                 self.helper = Some(helper);
@@ -313,12 +319,14 @@ impl Asker {
                 }
                 // Which ends the old one. Where that fails the next login says so.
                 self.helper = self.helpers.start(self.number).ok();
+                self.asked = 0;
                 None
             }
         }
     }
 
-    fn started(&self, question: &Question) -> Option<Helper> {
+    fn started(&mut self, question: &Question) -> Option<Helper> {
+        self.asked = 0;
         let helper = self.helpers.start(self.number).and_then(|helper| {
             helper.ask(question)?;
             Ok(helper)

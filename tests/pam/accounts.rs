@@ -11,8 +11,8 @@ use crate::common::server::{Accounts, PASSWORD, READER, Server, USER};
 use crate::common::tls::Identity;
 use crate::world::{World, is_root, login, session, time};
 
-/// What pam_unix wants, and what the server keeps to where modules want less.
-const REFUSAL_TIME_MIN: Duration = Duration::from_secs(2);
+/// The longest that libpam makes of what pam_unix wants, which the server keeps to where modules want less.
+const REFUSAL_TIME_MIN: Duration = Duration::from_secs(3);
 
 #[test]
 fn accounts_of_the_system_log_in_to_their_homes() {

@@ -242,11 +242,11 @@ fn run_starter(terms: &Terms, socket: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// A helper: answers until the server closes its end. After many questions another takes its place, since modules leak.
+/// A helper: answers until the server closes its end.
 fn run_helper(terms: &Terms, socket: BorrowedFd<'_>) -> io::Result<()> {
     settle(socket, c"pam-helper")?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    for _ in 0..limits::PAM_CHECKS_PER_HELPER_MAX {
+    loop {
         let message = match receive(socket) {
             Ok(message) => message,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
@@ -258,7 +258,6 @@ fn run_helper(terms: &Terms, socket: BorrowedFd<'_>) -> io::Result<()> {
         drop(question);
         rustix::net::send(socket, &answer.to_message(), SendFlags::NOSIGNAL)?;
     }
-    Ok(())
 }
 
 /// What a process of PAM is made: modules start programs, and those expect what programs usually find.
