@@ -159,6 +159,31 @@ pub const PASSWORD_HASH_PASSES_MAX: u32 = 32;
 pub const PASSWORD_OCTETS_MAX: usize = 1024;
 /// Longest user name in octets.
 pub const USER_NAME_OCTETS_MAX: usize = 64;
+/// Processes that ask PAM at once; each answers one login at a time.
+pub const PAM_HELPERS: usize = 8;
+/// The same of all servers that share a starter, after upgrades.
+pub const PAM_PROCESSES_MAX: usize = 64;
+/// Logins that wait for such a process; further ones are told to come again.
+pub const PAM_QUEUE_MAX: usize = 256;
+/// How long they wait at most.
+pub const PAM_QUEUE_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long PAM may take for one login; then the process is replaced.
+pub const PAM_CHECK_TIME_MAX: Duration = Duration::from_secs(30);
+/// Logins after which such a process is replaced.
+pub const PAM_CHECKS_PER_HELPER_MAX: usize = 1000;
+/// With PAM, a refusal is told so long after the question at the earliest. Whether a name is known to PAM, to the users file or to
+/// nobody must not show in the time, and pam_unix wants 2 s, of which libpam makes 1 to 3.
+pub const PAM_REFUSAL_TIME_MIN: Duration = Duration::from_secs(3);
+/// Longest time that modules can have a refusal held back.
+pub const PAM_REFUSAL_TIME_MAX: Duration = Duration::from_secs(10);
+/// Longest password for PAM in octets (PAM_MAX_RESP_SIZE less its terminator).
+pub const PAM_PASSWORD_OCTETS_MAX: usize = 511;
+/// Octets of a module's words that reach the log.
+pub const PAM_REASON_OCTETS_MAX: usize = 512;
+/// Longest message between server and helper: names, a password, a path.
+pub const PAM_MESSAGE_OCTETS_MAX: usize = 8192;
+/// Shortest time between two warnings that too many logins wait for PAM.
+pub const PAM_WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// Largest users file, certificate or key file that is read, in octets.
 pub const SETTINGS_FILE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
 /// How long the end of the process that reads settings files is waited for.
@@ -241,6 +266,14 @@ pub const DRAIN_READS_MAX: usize = 64;
 pub const DESCRIPTORS_KEPT: usize = 256;
 
 const _: () = assert!(PASSWORD_HASHES_AT_ONCE_MAX <= BLOCKING_THREADS_MAX);
+const _: () = assert!(PAM_HELPERS * 4 <= PAM_PROCESSES_MAX);
+const _: () = assert!(PAM_HELPERS <= PAM_QUEUE_MAX);
+const _: () = assert!(PAM_REFUSAL_TIME_MIN.as_secs() <= PAM_REFUSAL_TIME_MAX.as_secs());
+const _: () = assert!(PAM_REFUSAL_TIME_MAX.as_secs() < PAM_CHECK_TIME_MAX.as_secs());
+const _: () = assert!(
+    USER_NAME_OCTETS_MAX + PAM_PASSWORD_OCTETS_MAX + PATH_OCTETS_MAX + PAM_REASON_OCTETS_MAX
+        < PAM_MESSAGE_OCTETS_MAX
+);
 const _: () = assert!(PASSWORD_OCTETS_MAX < COMMAND_LINE_OCTETS_MAX);
 const _: () = assert!(COMMAND_QUEUE_OCTETS_MAX >= COMMAND_LINE_OCTETS_MAX);
 const _: () = assert!(TLS_TICKETS_CONTROL_REQUIRED >= TLS_TICKETS_CONTROL);

@@ -18,7 +18,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("octets", &[]),
     ("status", &["proto"]),
     ("screen", &["status"]),
-    ("auth", &["octets", "proto"]),
+    ("auth", &["octets", "proto", "sys"]),
     ("bandwidth", &[]),
     ("tls", &["sys"]),
     ("rt", &["sys"]),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::bounds::Bounds;
 use super::file_rules::FileRules;
+use super::pam::PamAccounts;
 use super::password::{HashError, StoredHash, StoredPassword};
 use super::permissions::Permissions;
 use super::users::{UsersError, UsersFile};
@@ -38,6 +39,8 @@ pub(super) struct Entry {
 pub struct Accounts {
     entries: HashMap<Box<[u8]>, Arc<Entry>>,
     anonymous: Option<Arc<Account>>,
+    /// What all others are given that PAM knows, where it is asked.
+    pam: Option<PamAccounts>,
     /// Hashed for unknown names, at the cost of most of the real hashes. `None` when no account
     /// has a slow hash.
     decoy: Option<StoredHash>,
@@ -50,6 +53,7 @@ impl Accounts {
         Self {
             entries: HashMap::new(),
             anonymous: None,
+            pam: None,
             decoy: None,
         }
     }
@@ -79,6 +83,7 @@ impl Accounts {
         Ok(Self {
             entries: entries.collect(),
             anonymous: None,
+            pam: None,
             decoy,
         })
     }
@@ -119,7 +124,20 @@ impl Accounts {
         self
     }
 
-    /// Every account, the anonymous one last.
+    /// Has PAM asked about all other names.
+    #[must_use]
+    pub fn with_pam(self, accounts: PamAccounts) -> Self {
+        Self {
+            pam: Some(accounts),
+            ..self
+        }
+    }
+
+    pub(super) fn pam(&self) -> Option<&PamAccounts> {
+        self.pam.as_ref()
+    }
+
+    /// Every account of the table, the anonymous one last.
     pub fn iter(&self) -> impl Iterator<Item = &Account> {
         let named = self.entries.values().map(|entry| &*entry.account);
         named.chain(self.anonymous.as_deref())

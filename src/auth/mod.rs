@@ -8,6 +8,7 @@
 mod accounts;
 mod bounds;
 mod file_rules;
+mod pam;
 mod password;
 mod permissions;
 #[cfg(test)]
@@ -16,8 +17,8 @@ mod users;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::{constant_time, hmac, rand};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -28,6 +29,7 @@ use crate::limits;
 pub use accounts::{Account, Accounts};
 pub use bounds::Bounds;
 pub use file_rules::{FileRules, Mount, NamePattern, PathRule, RawMount, RawPathRule, RuleError};
+pub use pam::{DirectoryTemplate, Pam, PamAccounts, PamCheck, PamVerdict};
 pub use password::{HashError, hash_password, random_password};
 pub use permissions::{Permissions, PermissionsError};
 pub use users::{User, UsersError, UsersFile, check_user_name};
@@ -54,6 +56,7 @@ pub struct Authenticator {
     turns: Arc<Semaphore>,
     state: Mutex<State>,
     hashes_computed: AtomicU64,
+    pam: OnceLock<Arc<Pam>>,
 }
 
 struct State {
@@ -81,6 +84,8 @@ pub enum Check {
     Hash(HashJob),
     /// Will be decided by a job that is running already.
     Wait(Waiting),
+    /// To be decided by PAM.
+    Pam(PamCheck),
 }
 
 /// A password hash to be computed. Dropping it fails the check for all who wait for it.
@@ -118,7 +123,22 @@ impl Authenticator {
                 running: HashMap::new(),
             }),
             hashes_computed: AtomicU64::new(0),
+            pam: OnceLock::new(),
         }))
+    }
+
+    /// From now on PAM is asked about names that are not in the table, where [`Accounts::with_pam`] says so.
+    pub fn ask_pam(&self, pam: Arc<Pam>) {
+        // There is one set of helpers for the whole life of the process.
+        let _ = self.pam.set(pam);
+    }
+
+    /// A refusal is to be told so long after the question at the earliest: where PAM is asked, the time must not tell
+    /// whose name it is.
+    #[must_use]
+    pub fn refusal_time(&self) -> Duration {
+        let asked = self.pam.get();
+        asked.map_or(Duration::ZERO, |_| limits::PAM_REFUSAL_TIME_MIN)
     }
 
     /// Puts other accounts into force and forgets every remembered credential. Sessions that are
@@ -146,6 +166,18 @@ impl Authenticator {
             && let Some(account) = state.accounts.anonymous(user)
         {
             return Check::Known(Some(account));
+        }
+        if entry.is_none()
+            && state.accounts.pam().is_some()
+            && let Some(pam) = self.pam.get()
+        {
+            return Check::Pam(PamCheck {
+                pam: Arc::clone(pam),
+                accounts: Arc::clone(&state.accounts),
+                user: Box::from(user),
+                password: Zeroizing::new(password.to_vec()),
+                now,
+            });
         }
         // A random password needs no slow hash; then unknown names need none either.
         if let Some(verdict) = state.accounts.check_at_once(entry.as_deref(), password) {

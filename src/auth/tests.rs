@@ -32,6 +32,7 @@ fn job(check: Check) -> HashJob {
         Check::Hash(job) => job,
         Check::Known(verdict) => panic!("known: {verdict:?}"),
         Check::Wait(_) => panic!("another job is running"),
+        Check::Pam(_) => panic!("PAM is asked"),
     }
 }
 
@@ -44,6 +45,7 @@ fn known(check: Check) -> Option<String> {
         Check::Known(verdict) => name(&verdict).map(str::to_owned),
         Check::Hash(_) => panic!("not known"),
         Check::Wait(_) => panic!("waits"),
+        Check::Pam(_) => panic!("PAM is asked"),
     }
 }
 

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
 use super::{Checked, users_store};
-use crate::auth::{self, Accounts};
+use crate::auth::{self, Accounts, PamAccounts};
 use crate::sys::keeper::Keeper;
 
 /// The account of a server that was started without any.
@@ -24,18 +24,19 @@ pub struct OneTimeAccount {
 pub struct AccountSource {
     users: Option<PathBuf>,
     anonymous: bool,
+    pam: Option<PamAccounts>,
     one_time: Option<OneTimeAccount>,
     keeper: Arc<Keeper>,
 }
 
 impl AccountSource {
-    /// The source that the options name: a users file, the anonymous account, both, or a one-time
-    /// account where there is neither.
+    /// The source that the options name: a users file, the anonymous account, PAM, or a one-time account where there is
+    /// none of them.
     ///
     /// # Errors
     /// [`Failure`] when the system gives no random numbers.
     pub fn new(checked: &Checked, keeper: Arc<Keeper>) -> Result<Self, Failure> {
-        let one_time = if checked.users.is_none() && !checked.anonymous {
+        let one_time = if is_empty(checked) {
             let password = auth::random_password()
                 .map_err(|error| Failure::new(Exit::System, error.to_string()))?;
             Some(OneTimeAccount {
@@ -51,6 +52,7 @@ impl AccountSource {
         Ok(Self {
             users: checked.users.clone(),
             anonymous: checked.anonymous,
+            pam: checked.pam.as_ref().map(|pam| pam.accounts.clone()),
             one_time,
             keeper,
         })
@@ -65,7 +67,7 @@ impl AccountSource {
         keeper: &Arc<Keeper>,
         one_time: Option<&OneTimeAccount>,
     ) -> Result<Self, Failure> {
-        let needed = checked.users.is_none() && !checked.anonymous;
+        let needed = is_empty(checked);
         if needed && one_time.is_none() {
             let message =
                 "no account would be left: name --users or --anonymous, or start the server again";
@@ -74,6 +76,7 @@ impl AccountSource {
         Ok(Self {
             users: checked.users.clone(),
             anonymous: checked.anonymous,
+            pam: checked.pam.as_ref().map(|pam| pam.accounts.clone()),
             one_time: one_time.filter(|_| needed).cloned(),
             keeper: Arc::clone(keeper),
         })
@@ -105,8 +108,16 @@ impl AccountSource {
         if self.anonymous {
             accounts = accounts.with_anonymous(home);
         }
+        if let Some(pam) = &self.pam {
+            accounts = accounts.with_pam(pam.clone());
+        }
         Ok(accounts)
     }
+}
+
+/// Whether nobody could log in.
+fn is_empty(checked: &Checked) -> bool {
+    checked.users.is_none() && !checked.anonymous && checked.pam.is_none()
 }
 
 /// Warns when others than the owner and the group may read the users file, or the group may write it.

@@ -11,6 +11,7 @@ mod logs;
 mod metrics;
 mod network;
 mod options;
+mod pam;
 mod privileges;
 mod prompt;
 mod quota;
@@ -53,6 +54,7 @@ pub use file_rules::FileOptions;
 pub use metrics::MetricsOptions;
 pub use network::{NetworkOptions, ProxyOthers};
 pub use options::{ActiveSourcePort, Command, CommandLine, Protect, Resume, ServeOptions, Switch};
+pub use pam::{PamOptions, PamSettings};
 pub use privileges::Privileges;
 pub use quota::QuotaOptions;
 pub use restart::{RestartOptions, UpgradeOptions, upgrade};
@@ -94,6 +96,8 @@ pub struct Checked {
     pub users: Option<PathBuf>,
     /// Whether `anonymous` may log in.
     pub anonymous: bool,
+    /// Whether PAM is asked, and about what.
+    pub pam: Option<PamSettings>,
     /// Resumption on data connections.
     pub resume: Resume,
     /// TLS on explicit control connections.
@@ -236,6 +240,7 @@ impl Checked {
                 .map(|path| existing_file("--users", path))
                 .transpose()?,
             anonymous: options.anonymous,
+            pam: options.pam.settings(),
             resume: options.resume,
             protect_control: options.protect_control,
             protect_data: options.protect_data,

@@ -13,6 +13,7 @@ use super::file::ConfigCommand;
 use super::file_rules::FileOptions;
 use super::metrics::MetricsOptions;
 use super::network::NetworkOptions;
+use super::pam::PamOptions;
 use super::quota::QuotaOptions;
 use super::restart::{RestartOptions, UpgradeOptions};
 use super::routes::RouteOptions;
@@ -50,7 +51,7 @@ pub struct CommandLine {
 pub enum Command {
     /// Serve a directory over explicit (AUTH TLS) and implicit FTPS.
     #[command(after_help = "\
-        Without --users and --anonymous a one-time account with a random password is made and \
+        Without --users, --anonymous and --pam a one-time account with a random password is made and \
         printed.\n\
         Started as root, the server becomes another account once it listens (--run-as).\n\
         With --config FILE each of these options can be a key of that file; options given here override it, and \
@@ -185,6 +186,9 @@ pub struct ServeOptions {
     /// Let in `anonymous` and `ftp` with any password, to read only.
     #[arg(long, help_heading = ACCOUNTS)]
     pub anonymous: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub pam: PamOptions,
 
     /// TLS session resumption on data connections: `off`, `prefer` (demand it of clients that have done it) or `require`.
     #[arg(long, value_name = "off|prefer|require", default_value = "prefer", hide_possible_values = true, help_heading = PROTECTION)]

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::failure::{Exit, Failure, cause};
-use super::{Checked, users_store};
+use super::{Checked, pam, users_store};
 use crate::auth::{Accounts, Permissions};
 use crate::quota;
 use crate::server::SOCKET_FILE;
 use crate::sys::identity::{self, Identity, Use};
 use crate::sys::keeper::Keeper;
+use crate::sys::pam::Helpers;
 
 /// Files that the server itself puts into the state directory begin so.
 const STATE_FILE_PREFIXES: [&str; 2] = ["self-signed-", quota::FILE_PREFIX];
@@ -47,12 +48,13 @@ pub struct Privileges {
     identity: Option<Identity>,
     keep_bind_right: bool,
     keeper: Arc<Keeper>,
+    pam: Option<Helpers>,
 }
 
 impl Privileges {
     /// Chooses the account; makes the directory and the state directory where they are missing,
     /// and gives what it made to the account; starts the keeper that reads certificate, key and
-    /// users file on reloads.
+    /// users file on reloads, and what PAM needs.
     ///
     /// # Errors
     /// [`Failure`] with the remedy.
@@ -91,7 +93,13 @@ impl Privileges {
             identity,
             keep_bind_right: checked.needs_bind_right(),
             keeper: Arc::new(keeper),
+            pam: pam::prepare(checked.pam.as_ref())?,
         })
+    }
+
+    /// The helper processes of PAM, where it is to be asked.
+    pub fn take_pam(&mut self) -> Option<Helpers> {
+        self.pam.take()
     }
 
     /// Reads certificate, key and users file, also after [`Privileges::drop`].
@@ -307,7 +315,11 @@ fn prepare_directory(directory: &Path, identity: Option<&Identity>) -> Result<()
 /// left as it is, and refused unless the account owns it.
 fn give_state_directory(state: &Path, identity: &Identity) -> io::Result<()> {
     if std::fs::metadata(state)?.uid() == identity.user {
-        return give_files(state, identity);
+        return match give_files(state, identity) {
+            // Root without CAP_DAC_OVERRIDE; then it put nothing there either.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            given => given,
+        };
     }
     for entry in std::fs::read_dir(state)? {
         let name = entry?.file_name();

@@ -2,6 +2,7 @@
 //! rights are needed and given away.
 
 use std::io::Write;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::{
     Protect, kernel_tls, log_kernel_tls, print_listeners, print_metrics, print_welcome,
 };
 use crate::admission::Admission;
-use crate::auth::Authenticator;
+use crate::auth::{Accounts, Authenticator};
 use crate::bandwidth::Bandwidth;
 use crate::logging;
 use crate::proto::session::{self, Requirement};
@@ -42,24 +43,15 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     let descriptors = host::raise_descriptor_limit();
     let began = rt::now();
     let (report, policy) = kernel_tls(checked.routes, began)?;
-    let privileges = Privileges::prepare(checked)?;
+    let mut privileges = Privileges::prepare(checked)?;
     let source = AccountSource::new(checked, privileges.keeper())?;
-    let listening = |address, error| {
-        let explicit = checked.explicit.contains(&address);
-        let key = if explicit { "explicit" } else { "implicit" };
-        loaded
-            .origins
-            .locate_at(key, Failure::bind(address, &error))
-    };
-    let mut listeners = origin.listeners(checked, &privileges, listening)?;
-    let there = origin.metrics(checked);
-    let metrics = super::metrics::bind(checked.metrics, there, &mut listeners)
-        .map_err(|failure| loaded.origins.locate_at("metrics", failure))?;
+    let (listeners, metrics) = listeners(loaded, &mut origin, &privileges)?;
     let certificate = CertificateSource::new(checked, privileges.keeper());
-    let identity = certificate.load()?;
+    let early = certificate.load_early();
+    let home = privileges.drop()?;
+    let identity = early.unwrap_or_else(|| certificate.load())?;
     let tls = tls::Settings::new(&identity, resume(checked))
         .map_err(|error| Failure::new(Exit::System, error.to_string()))?;
-    let home = privileges.drop()?;
     let accounts = source.load(&home)?;
     privileges.check_homes(&accounts, &home)?;
     file_rules::check_mounts(&checked.file_rules)?;
@@ -67,8 +59,7 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     let state_directory = privileges.state_directory();
     let quotas = super::quota::quotas(state_directory, &accounts, checked.quota_per_user);
     let transfer_log = super::logs::open(&mut log, checked.transfer_log.as_ref())?;
-    let authenticator = Authenticator::new(accounts)
-        .map_err(|_| Failure::new(Exit::System, "the system gives no random numbers"))?;
+    let authenticator = authenticator(accounts, &mut privileges)?;
     let outlets = super::metrics::outlets(
         metrics,
         checked.histogram_log.as_deref(),
@@ -109,6 +100,40 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     Ok(ExitCode::SUCCESS)
 }
 
+/// Every address that the configuration names, and that of the metrics.
+fn listeners(
+    loaded: &Loaded,
+    origin: &mut Origin,
+    privileges: &Privileges,
+) -> Result<(Listeners, Option<TcpListener>), Failure> {
+    let Loaded {
+        checked, origins, ..
+    } = loaded;
+    let listening = |address, error| {
+        let explicit = checked.explicit.contains(&address);
+        let key = if explicit { "explicit" } else { "implicit" };
+        origins.locate_at(key, Failure::bind(address, &error))
+    };
+    let mut listeners = origin.listeners(checked, privileges, listening)?;
+    let there = origin.metrics(checked);
+    let metrics = super::metrics::bind(checked.metrics, there, &mut listeners)
+        .map_err(|failure| origins.locate_at("metrics", failure))?;
+    Ok((listeners, metrics))
+}
+
+/// Who checks passwords, with the helpers of PAM if there are any.
+fn authenticator(
+    accounts: Accounts,
+    privileges: &mut Privileges,
+) -> Result<Arc<Authenticator>, Failure> {
+    let authenticator = Authenticator::new(accounts)
+        .map_err(|_| Failure::new(Exit::System, "the system gives no random numbers"))?;
+    if let Some(helpers) = privileges.take_pam() {
+        authenticator.ask_pam(super::pam::start(helpers)?);
+    }
+    Ok(authenticator)
+}
+
 /// Where certificate and key come from, at the start and on every reload.
 pub(super) enum CertificateSource {
     Files {
@@ -129,6 +154,22 @@ impl CertificateSource {
             },
             None => Self::SelfSigned(checked.state_directory.clone()),
         }
+    }
+
+    /// As root, before it is given away; `None` where only the account can: root without CAP_DAC_OVERRIDE cannot read what
+    /// is closed and belongs to the account.
+    fn load_early(&self) -> Option<Result<tls::Identity, Failure>> {
+        let closed = |path: &Path| {
+            let opened = std::fs::File::open(path);
+            opened.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+        };
+        let later = match self {
+            Self::SelfSigned(directory) => closed(directory),
+            Self::Files {
+                certificate, key, ..
+            } => closed(certificate) || closed(key),
+        };
+        (!later).then(|| self.load())
     }
 
     pub(super) fn load(&self) -> Result<tls::Identity, Failure> {

@@ -135,6 +135,8 @@ impl Connection {
         let core = Rc::clone(&self.core);
         let unavailable = Letter::LoggedIn(Err(LoginVerdict::Unavailable));
         let duty = Duty::new(&self.mailbox, unavailable);
+        let address = self.peer.ip().to_canonical();
+        let mut refusal_time = self.core.authenticator.refusal_time();
         rt::spawn(in_this_session(async move {
             let verdict = match check {
                 Check::Known(verdict) => Ok(verdict),
@@ -143,7 +145,14 @@ impl Connection {
                     rt::blocking(move || job.run()).await
                 }
                 Check::Wait(waiting) => waiting.verdict().await,
+                Check::Pam(check) => check.verdict(address).await.map(|answer| {
+                    refusal_time = answer.refusal_time;
+                    answer.verdict
+                }),
             };
+            if verdict == Ok(None) && !refusal_time.is_zero() {
+                rt::sleep_until(now + refusal_time).await;
+            }
             duty.done(Letter::LoggedIn(match verdict {
                 Ok(Some(account)) => core.admit(account).await,
                 Ok(None) => Err(LoginVerdict::Refused),

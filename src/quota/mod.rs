@@ -72,7 +72,9 @@ impl Quotas {
     ) {
         let limited = accounts.filter(|(_, own)| own.unwrap_or(per_user) > 0);
         let homes: HashSet<_> = limited.map(|(home, _)| home.to_path_buf()).collect();
-        self.in_use.store(!homes.is_empty(), Ordering::Relaxed);
+        // Accounts of PAM are known once they log in.
+        let in_use = per_user > 0 || !homes.is_empty();
+        self.in_use.store(in_use, Ordering::Relaxed);
         *lock(&self.policy) = Policy { per_user, homes };
         // A link may lead elsewhere now.
         lock(&self.ledgers).by_name.clear();
@@ -85,10 +87,11 @@ impl Quotas {
         }
         let limit = {
             let policy = lock(&self.policy);
-            if !policy.homes.contains(home) {
+            let limit = own.unwrap_or(policy.per_user);
+            if limit == 0 && !policy.homes.contains(home) {
                 return None;
             }
-            own.unwrap_or(policy.per_user)
+            limit
         };
         let known = lock(&self.ledgers).by_name.get(home).cloned();
         let ledger = match known {

@@ -1,9 +1,10 @@
 //! Who this process is: accounts of the system, and becoming one for good.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::ptr;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
@@ -43,8 +44,24 @@ pub fn is_root() -> bool {
 /// # Errors
 /// The system's, when the account database cannot be read.
 pub fn find_by_name(name: &str) -> io::Result<Option<Identity>> {
+    look_up_name(name, identity_of)
+}
+
+/// The user id and the home directory of the account of this name, if there is one.
+///
+/// # Errors
+/// The system's, when the account database cannot be read.
+pub fn find_home(name: &str) -> io::Result<Option<(u32, PathBuf)>> {
+    look_up_name(name, |entry| {
+        // SAFETY: as in `identity_of`.
+        let home = unsafe { CStr::from_ptr(entry.pw_dir) };
+        (entry.pw_uid, OsStr::from_bytes(home.to_bytes()).into())
+    })
+}
+
+fn look_up_name<T>(name: &str, take: impl FnOnce(&libc::passwd) -> T) -> io::Result<Option<T>> {
     let name = CString::new(name)?;
-    find(|entry, strings, result| {
+    find(take, |entry, strings, result| {
         // SAFETY: the name is NUL-terminated; entry, strings and result are valid for writes for
         // the whole call, and the length given is that of strings.
         unsafe {
@@ -64,7 +81,7 @@ pub fn find_by_name(name: &str) -> io::Result<Option<Identity>> {
 /// # Errors
 /// The system's, when the account database cannot be read.
 pub fn find_by_id(user: u32) -> io::Result<Option<Identity>> {
-    find(|entry, strings, result| {
+    find(identity_of, |entry, strings, result| {
         // SAFETY: entry, strings and result are valid for writes for the whole call, and the
         // length given is that of strings.
         unsafe {
@@ -79,13 +96,15 @@ pub fn find_by_id(user: u32) -> io::Result<Option<Identity>> {
     })
 }
 
-fn find(
+/// Looks an entry up, and takes from it what is wanted.
+fn find<T>(
+    take: impl FnOnce(&libc::passwd) -> T,
     look_up: impl Fn(
         &mut MaybeUninit<libc::passwd>,
         &mut [libc::c_char],
         &mut *mut libc::passwd,
     ) -> libc::c_int,
-) -> io::Result<Option<Identity>> {
+) -> io::Result<Option<T>> {
     let mut entry = MaybeUninit::<libc::passwd>::zeroed();
     let mut strings = vec![0; ENTRY_OCTETS_MAX];
     let mut result = ptr::null_mut();
@@ -101,14 +120,17 @@ fn find(
     // SAFETY: a result that is not null says that the entry was filled in; all-zero octets were
     // a valid value before.
     let entry = unsafe { entry.assume_init() };
-    // SAFETY: the name of a filled entry points to a NUL-terminated string within `strings`,
-    // which lives until the end of this function.
+    Ok(Some(take(&entry)))
+}
+
+fn identity_of(entry: &libc::passwd) -> Identity {
+    // SAFETY: the strings of a filled entry are NUL-terminated, and live as long as `find` works on it.
     let name = unsafe { CStr::from_ptr(entry.pw_name) };
-    Ok(Some(Identity {
+    Identity {
         name: name.to_string_lossy().into_owned(),
         user: entry.pw_uid,
         group: entry.pw_gid,
-    }))
+    }
 }
 
 /// Makes this process the account's for good, with its groups. Of root's capabilities only
@@ -216,6 +238,8 @@ mod tests {
         assert_eq!(find_by_name("no such account").unwrap(), None);
         assert_eq!(find_by_id(3_999_999_999).unwrap(), None);
         assert!(find_by_name("nul\0").is_err());
+        assert!(matches!(find_home("root").unwrap(), Some((0, home)) if home.is_absolute()));
+        assert_eq!(find_home("no such account").unwrap(), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod identity;
 pub mod inotify;
 pub mod keeper;
 pub mod ktls;
+pub mod pam;
 pub mod pass_fds;
 pub mod pipe;
 pub mod ring;

@@ -9,7 +9,7 @@ use super::blame::Origins;
 use super::problem::{Problem, Problems};
 use super::sources::{Loaded, Refusal, Sources};
 use crate::config::file_rules::check_mounts;
-use crate::config::{Exit, Failure, users_store};
+use crate::config::{Exit, Failure, pam, users_store};
 use crate::sys::keeper::Keeper;
 use crate::{limits, tls};
 
@@ -61,6 +61,9 @@ fn examine(loaded: &Loaded) -> Vec<Problem> {
     add("mounts", check_mounts(&loaded.checked.file_rules));
     if let Some(files) = &loaded.checked.certificate {
         add("cert", check_certificate(&files.certificate, &files.key));
+    }
+    if let Some(settings) = &loaded.checked.pam {
+        add("pam", pam::demand(settings));
     }
     problems
 }
