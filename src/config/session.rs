@@ -59,7 +59,8 @@ pub enum SessionCommand {
     /// End sessions: a running transfer ends with 426, and the client gets 421.
     #[command(after_help = "\
         IDs are those of `ringftpd session list`. Several kinds of choice together select sessions of which all hold.\n\
-        Exit status: 0 done, 1 an ID is not there, or nobody was chosen, 69 no server answers, 71 it does not answer in \
+        Exit status: 0 done, 1 an ID is not there, or nobody was chosen, 2 two processes have a session of that number, \
+        69 no server answers, 71 it does not answer in \
         time, 77 permission missing.")]
     Kill {
         /// Where the server is.
