@@ -194,7 +194,8 @@ fn denied_names_are_out_of_reach_by_every_way() {
                         home.write("plain", "secret");
                     }
                     // It asks about the volume; nothing is opened.
-                    Ok(()) if !by_name && asked.starts_with("CheckSpace") => {}
+                    Ok(()) if at != "/.hidden/f" && !by_name && asked.starts_with("CheckSpace") => {
+                    }
                     other => panic!("{asked}: {other:?}"),
                 }
             }
