@@ -50,7 +50,7 @@ pub use options::{ActiveSourcePort, Command, CommandLine, Protect, Resume, Serve
 pub use privileges::Privileges;
 pub use restart::{RestartOptions, UpgradeOptions, upgrade};
 pub use routes::{RouteOptions, kernel_tls, log_kernel_tls};
-pub use serve::serve;
+pub use serve::{hold_signals, serve};
 pub use user::{UserCommand, run_user_command};
 pub use value::Listen;
 pub use welcome::{CurlTrust, print_listeners, print_metrics, print_welcome};

@@ -19,7 +19,7 @@ use super::value::{Listen, parse_listen, parse_ports, parse_time, parse_time_abo
 use crate::logging::{LogFormat, TransferLogFormat};
 
 pub(super) const LISTENING: &str = "Listening";
-pub(super) const ACCOUNTS: &str = "Certificates and accounts";
+const ACCOUNTS: &str = "Certificates and accounts";
 const PROTECTION: &str = "Protection";
 pub(super) const TRANSFERS: &str = "Transfers";
 const HOST: &str = "Process";
@@ -75,7 +75,8 @@ pub enum Command {
     },
     /// Examine this machine: kernel, io_uring, kernel TLS, limits, network, cards, clock, certificate, files.
     #[command(after_help = "\
-        Give it the options of `serve` that are to be looked at. Run it as the account that starts the \
+        Give it the configuration file or the options of `serve`, all of which it takes; those shown above are looked at. \
+        Run it as the account that starts the \
         server: as root it also loads the kernel's modules, as the server does, and reads the firewall's rules.\n\
         Each thing that is not as it should be is told with what was measured, what is wanted, why, and \
         the remedy. What is wanted, and why, comes from the files of tuning/.\n\
@@ -86,7 +87,8 @@ pub enum Command {
         The running server starts its program anew, with the options that it was started with and --take-over; SIGUSR2 \
         does the same. When the new process is ready, the old one stops accepting, goes on with its sessions and ends with \
         the last one. When it fails, the old one goes on as before.\n\
-        Exit status: 0 replaced, 69 no server answers, 71 the new process failed, 77 the server belongs to another account.")]
+        Exit status: 0 replaced, 66 and 78 the configuration file is missing or wrong, 69 no server answers, 71 the new \
+        process failed, 77 the server belongs to another account.")]
     Upgrade(UpgradeOptions),
     /// Manage the accounts of a users file.
     #[command(subcommand)]

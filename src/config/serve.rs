@@ -11,7 +11,7 @@ use super::restart::Origin;
 use super::running::{self, Running};
 use super::{
     Access, AccountSource, ActiveSourcePort, Checked, CurlTrust, Exit, Failure, Privileges,
-    Protect, kernel_tls, log_kernel_tls, print_listeners, print_metrics, print_welcome,
+    Protect, cause, kernel_tls, log_kernel_tls, print_listeners, print_metrics, print_welcome,
 };
 use crate::admission::Admission;
 use crate::auth::Authenticator;
@@ -22,6 +22,14 @@ use crate::server::{self, Listeners, Outlets, PassiveNames};
 use crate::sys::host;
 use crate::sys::keeper::Keeper;
 use crate::{data, limits, rt, tls, vfs};
+
+/// Lets SIGHUP, SIGUSR1 and SIGUSR2 wait until the server answers them. To be called before everything else.
+///
+/// # Errors
+/// [`Failure`]: the system's.
+pub fn hold_signals() -> Result<(), Failure> {
+    server::hold_signals().map_err(|error| Failure::new(Exit::System, cause(&error)))
+}
 
 /// Serves until a signal ends it.
 ///
@@ -88,6 +96,8 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     let (mut settings, tls) = (running.settings(checked), running.tls.clone());
     warn_of_doubts(checked);
     settings.passive.look_up_first();
+    // Who has read `ready` may end the server as it should end.
+    server::hold_ends().map_err(|error| Failure::new(Exit::System, cause(&error)))?;
     welcome(checked, &listeners, &outlets, &source, &identity)
         .map_err(|error| Failure::new(Exit::System, format!("standard output: {error}")))?;
     let mut reloader = Reloader::new(sources, loaded, running);

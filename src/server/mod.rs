@@ -9,6 +9,7 @@ mod listeners;
 mod monitor;
 mod notify;
 mod passive;
+mod signals;
 mod watchdog;
 
 use std::io;
@@ -38,6 +39,7 @@ pub use listeners::{Listeners, Opener, Passed, Role};
 pub use monitor::Outlets;
 pub use notify::Notifier;
 pub use passive::{PassiveNames, PassivePlan, PassiveTarget};
+pub use signals::{hold_ends, hold_signals};
 
 use accept::Acceptors;
 use handover::Retirement;
@@ -239,13 +241,15 @@ struct Signals {
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self {
+        let all = Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
             report: signal(SignalKind::user_defined1())?,
             upgrade: signal(SignalKind::user_defined2())?,
-        })
+        };
+        signals::release()?;
+        Ok(all)
     }
 
     async fn hear(&mut self, life: &mut Life, patience: Duration) -> Heard {

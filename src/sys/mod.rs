@@ -13,5 +13,6 @@ pub mod pass_fds;
 pub mod pipe;
 pub mod ring;
 pub mod sendfile;
+pub mod signals;
 pub mod socket;
 pub mod successor;

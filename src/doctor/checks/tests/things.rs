@@ -158,6 +158,20 @@ fn files_are_judged() {
         Warning,
         "chmod o-w '/etc/my dir'",
     );
+    let config =
+        |change: fn(&mut FileFacts)| move |f: &mut Facts| change(f.config.as_mut().unwrap());
+    spoilt(
+        config(|f| f.mode = 0o664),
+        "config-file",
+        Warning,
+        "chmod go-w /etc/ringftpd/ringftpd.toml",
+    );
+    spoilt(
+        config(open),
+        "config-file",
+        Warning,
+        "chmod o-w '/etc/my dir'",
+    );
     let directory = |change: fn(&mut DirectoryFacts)| {
         move |f: &mut Facts| change(f.directory.as_mut().unwrap())
     };
