@@ -20,6 +20,7 @@ mod user;
 mod users_store;
 mod value;
 mod welcome;
+mod zone;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -31,6 +32,7 @@ use crate::data::Proxies;
 use crate::data::kernel::Wishes;
 use crate::limits;
 use crate::logging::{LogSettings, TransferLogFormat};
+use crate::proto::zone::Zone;
 use crate::server::PassivePlan;
 use crate::sys::{host, identity};
 
@@ -74,6 +76,8 @@ pub struct Checked {
     pub passive_ports: RangeInclusive<u16>,
     /// What PASV names.
     pub passive: PassivePlan,
+    /// Whether data connections may come from other addresses if they resume.
+    pub peers_elsewhere: bool,
     /// Proxies in front of this server.
     pub proxies: Proxies,
     /// Whether PORT and EPRT are served.
@@ -102,6 +106,8 @@ pub struct Checked {
     pub fsync: bool,
     /// Whether the file of a broken upload is removed.
     pub remove_partial: bool,
+    /// The time zone of dates in LIST.
+    pub list_zone: Zone,
     /// The account to become, if one was named.
     pub run_as: Option<String>,
     /// The processor of each thread, one entry a thread; never empty. With `--cores` above what is
@@ -207,6 +213,7 @@ impl Checked {
             implicit,
             passive_ports: options.passive_ports,
             passive: options.network.passive()?,
+            peers_elsewhere: options.network.peers_elsewhere(options.resume)?,
             proxies: options.network.proxies(timers.handshake_timeout),
             active: options.active == Switch::On,
             active_source_port: options.active_source_port,
@@ -226,6 +233,7 @@ impl Checked {
             },
             fsync: options.fsync,
             remove_partial: options.remove_partial,
+            list_zone: options.list_zone,
             run_as: options.host.run_as,
             cores: cores(options.host.cores)?,
             busy_poll: Duration::from_micros(options.host.busy_poll.into()),

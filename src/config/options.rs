@@ -16,7 +16,9 @@ use super::restart::{RestartOptions, UpgradeOptions};
 use super::routes::RouteOptions;
 use super::user::UserCommand;
 use super::value::{Listen, parse_listen, parse_ports, parse_time, parse_time_above_zero};
+use super::zone::parse_zone;
 use crate::logging::{LogFormat, TransferLogFormat};
+use crate::proto::zone::Zone;
 
 pub(super) const LISTENING: &str = "Listening";
 const ACCOUNTS: &str = "Certificates and accounts";
@@ -197,6 +199,9 @@ pub struct ServeOptions {
     /// Remove the file of an upload that broke off, instead of keeping it to be restarted.
     #[arg(long, help_heading = TRANSFERS)]
     pub remove_partial: bool,
+    /// Time zone of the dates in LIST: `UTC`, `local`, an offset as +02:00, or a name as Europe/Berlin. All else is UTC.
+    #[arg(long, value_name = "ZONE", value_parser = parse_zone, allow_hyphen_values = true, default_value = "UTC", help_heading = TRANSFERS)]
+    pub list_zone: Zone,
 
     #[command(flatten)]
     #[allow(missing_docs)]

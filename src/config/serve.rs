@@ -69,6 +69,8 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     let home = privileges.drop()?;
     let accounts = source.load(&home)?;
     privileges.check_homes(&accounts, &home)?;
+    // Threads begin here, and what takes long is over: who has read `ready` may end the server as it should end.
+    server::hold_ends().map_err(|error| Failure::new(Exit::System, cause(&error)))?;
     let transfer_log = super::logs::open(&mut log, checked.transfer_log.as_ref())?;
     let authenticator = Authenticator::new(accounts)
         .map_err(|_| Failure::new(Exit::System, "the system gives no random numbers"))?;
@@ -96,8 +98,6 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     let (mut settings, tls) = (running.settings(checked), running.tls.clone());
     warn_of_doubts(checked);
     settings.passive.look_up_first();
-    // Who has read `ready` may end the server as it should end.
-    server::hold_ends().map_err(|error| Failure::new(Exit::System, cause(&error)))?;
     welcome(checked, &listeners, &outlets, &source, &identity)
         .map_err(|error| Failure::new(Exit::System, format!("standard output: {error}")))?;
     let mut reloader = Reloader::new(sources, loaded, running);
@@ -208,12 +208,14 @@ pub(super) fn settings(checked: &Checked, running: &Running) -> server::Settings
             fsync: checked.fsync,
             remove_partial: checked.remove_partial,
             passive_ports: checked.passive_ports.clone(),
+            peers_elsewhere: checked.peers_elsewhere,
             active_source_standard: checked.active_source_port == ActiveSourcePort::Standard,
             kernel_tls: Arc::clone(&running.kernel_tls),
             proxies: checked.proxies.clone(),
         }),
         bandwidth: Arc::clone(&running.bandwidth),
         files: vfs::Settings {
+            list_zone: checked.list_zone.clone(),
             directory_cache: Arc::clone(&running.directory_cache),
             ..vfs::Settings::default()
         },

@@ -20,7 +20,8 @@ pub fn hold_signals() -> io::Result<()> {
     signals::hold(&ANSWERED)
 }
 
-/// SIGTERM and SIGINT wait, too. Until then they end the process at once: a start may take long.
+/// SIGTERM and SIGINT wait, too. To be called before the first thread is started; until then they end the process at
+/// once, as a start may take long.
 ///
 /// # Errors
 /// The system's.

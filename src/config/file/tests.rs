@@ -43,6 +43,8 @@ const SAMPLES: &[(&str, &str, &str, &str)] = &[
     ("strict-eof", "false", r#""yes""#, ""),
     ("fsync", "true", r#""on""#, ""),
     ("remove-partial", "true", "[true]", ""),
+    ("passive-peer", r#""resumed""#, r#""any""#, ""),
+    ("list-zone", r#""-03:30""#, r#""Mars""#, ""),
     ("ktls", r#""off""#, r#""never""#, ""),
     ("ktls-download", r#""on""#, "1.5", ""),
     ("ktls-upload", r#""auto""#, r#"{ a = 1 }"#, ""),
