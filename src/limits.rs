@@ -42,6 +42,8 @@ pub const STAT_ROWS_MAX: usize = 1000;
 pub const GLOB_MATCHES_MAX: usize = 100_000;
 /// TLS sessions kept for each control connection, the least recently used dropped first.
 pub const TLS_SESSIONS_PER_CONTROL_MAX: usize = 16;
+/// For how long a client surely keeps a session: GnuTLS forgets sooner than others, after an hour.
+pub const TLS_SESSION_KEPT_MIN: Duration = Duration::from_secs(3600);
 /// TLS 1.3 tickets sent on a control connection.
 pub const TLS_TICKETS_CONTROL: usize = 4;
 /// The same where data connections must resume: uploads bring no new tickets, and some clients
@@ -117,6 +119,8 @@ pub const PASSIVE_PORT_TRIES_MAX: usize = 1024;
 pub const PROXY_HEADERS_AWAITED_MAX: usize = 1024;
 /// Shortest time between two warnings of a core about PROXY headers that are missing, bad, or not believed.
 pub const PROXY_WARNING_INTERVAL: Duration = Duration::from_secs(10);
+/// Shortest time between two lines of a core's log that tell of one mistake of clients.
+pub const HINT_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the names in --passive-address are looked up again.
 pub const PASSIVE_NAME_INTERVAL: Duration = Duration::from_secs(300);
 /// The same as long as one of them has never had an address.

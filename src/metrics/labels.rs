@@ -52,6 +52,8 @@ label! {
         Descriptors => "descriptors",
         /// A proxy did not say whom it speaks for, or somebody went past it.
         Proxy => "proxy",
+        /// No passive port was free.
+        Ports => "ports",
     }
 }
 
