@@ -104,6 +104,8 @@ pub const LOGIN_DELAY_RATIO_MAX: u32 = 16;
 /// Places for addresses, networks and users with failed logins, 64 octets each; a power of two. When they are used up,
 /// the oldest among eight makes room.
 pub const LOGIN_FAILURES_REMEMBERED_MAX: usize = 65_536;
+/// How often a transfer that waits for its rate looks whether its client is still there.
+pub const THROTTLED_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Lowest rate that an option or a users file may set, in octets a second: pieces of 50 octets.
 pub const RATE_OCTETS_PER_SECOND_MIN: u64 = 1000;
 /// Octets of a listing formatted at a time.

@@ -300,6 +300,7 @@ async fn transfer(job: Job, outcome: &mut Outcome, watch: &mut Watch) -> Result<
         settings,
         handle,
         budget,
+        looked: Cell::default(),
     };
     let (opened, upload_undo) = match opened {
         Opened::Upload(upload) => {
@@ -427,6 +428,8 @@ struct Link {
     settings: Arc<Settings>,
     handle: Rc<Handle>,
     budget: Option<Budget>,
+    /// When it was looked last whether the client is still there, while the budget made it wait.
+    looked: Cell<Option<Instant>>,
 }
 
 impl Link {
