@@ -33,7 +33,7 @@ use crate::rt;
 use crate::sys::host;
 use crate::{control, data, tls, vfs};
 
-pub use handover::{HandOverError, Predecessor, Program, SOCKET_FILE, upgrade};
+pub use handover::{HandOverError, Predecessor, Program, SOCKET_FILE, protect_as_told, upgrade};
 pub use lifecycle::Lifecycle;
 pub use listeners::{Listeners, Opener, Passed, Role};
 pub use monitor::Outlets;
