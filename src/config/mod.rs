@@ -48,6 +48,7 @@ pub use file::{
 };
 pub use metrics::MetricsOptions;
 pub use network::{NetworkOptions, ProxyOthers};
+use options::BoundOptions;
 pub use options::{ActiveSourcePort, Command, CommandLine, Protect, Resume, ServeOptions, Switch};
 pub use privileges::Privileges;
 pub use restart::{RestartOptions, UpgradeOptions, upgrade};
@@ -188,6 +189,16 @@ pub struct Bounds {
     pub sessions_per_user_max: Option<NonZeroU32>,
 }
 
+impl Bounds {
+    fn new(options: &BoundOptions) -> Self {
+        Self {
+            connections_max: NonZeroU32::new(options.connections_max),
+            connections_per_address_max: NonZeroU32::new(options.connections_per_address_max),
+            sessions_per_user_max: NonZeroU32::new(options.sessions_per_user_max),
+        }
+    }
+}
+
 impl Checked {
     /// Checks the options together and fills in what depends on this machine.
     ///
@@ -206,7 +217,6 @@ impl Checked {
         let users = options.users.as_deref();
         let histogram_log = options.metrics.histogram_log.as_deref();
         let timers = &options.timers;
-        let bounds = &options.bounds;
         Ok(Self {
             directory: absolute(&options.directory)?,
             explicit,
@@ -252,11 +262,7 @@ impl Checked {
                 grace: timers.grace,
                 retire: options.restart.retire_timeout,
             },
-            bounds: Bounds {
-                connections_max: NonZeroU32::new(bounds.connections_max),
-                connections_per_address_max: NonZeroU32::new(bounds.connections_per_address_max),
-                sessions_per_user_max: NonZeroU32::new(bounds.sessions_per_user_max),
-            },
+            bounds: Bounds::new(&options.bounds),
             access: options.access.access(),
             rates: options.rates.limits(),
             log,

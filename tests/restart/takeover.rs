@@ -366,6 +366,23 @@ fn root_takes_over_from_the_account_that_it_became() {
     std::fs::remove_dir_all(&home).unwrap();
 }
 
+/// What /proc tells of a process.
+fn status(process: &str, name: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap().trim().to_owned()
+}
+
+/// Its user, the owner of its memory, and its capabilities.
+fn kept(process: &str) -> (u32, u32, String) {
+    // Files of a process whose memory is closed are root's (proc(5)).
+    let memory = std::fs::metadata(format!("/proc/{process}/mem")).unwrap();
+    let user = status(process, "Uid:");
+    let user = user.split_whitespace().next().unwrap().parse().unwrap();
+    let owner = std::os::unix::fs::MetadataExt::uid(&memory);
+    (user, owner, status(process, "CapEff:"))
+}
+
 /// What a server that root started kept, its successors keep: the source ports of active mode, and closed memory.
 #[test]
 fn successors_of_a_server_of_root_keep_what_it_kept() {
@@ -406,21 +423,6 @@ fn successors_of_a_server_of_root_keep_what_it_kept() {
         }
         copied
     });
-    let status = |process: &str, name: &str| {
-        let text = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        line.unwrap().trim().to_owned()
-    };
-    let kept = |process: &str| {
-        use std::os::unix::fs::MetadataExt;
-        // Files of a process whose memory is closed are root's (proc(5)).
-        let owner = std::fs::metadata(format!("/proc/{process}/mem"))
-            .unwrap()
-            .uid();
-        let user = status(process, "Uid:");
-        let user: u32 = user.split_whitespace().next().unwrap().parse().unwrap();
-        (user, owner, status(process, "CapEff:"))
-    };
     let first = kept(&old.pid.to_string());
     assert_eq!((first.0, first.1), (65_534, 0));
     // A container may withhold the right.
