@@ -450,3 +450,30 @@ fn successors_of_a_server_of_root_keep_what_it_kept() {
     drop(successors);
     std::fs::remove_dir_all(&home).unwrap();
 }
+
+#[test]
+fn an_upgrade_finds_the_server_by_its_configuration() {
+    let old = Server::start(&[]);
+    assert!(old.wait_for_log(OPEN), "nobody can take over");
+    let file = old.directory.join("server.toml");
+    let upgrade = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new(program());
+        command.args(["upgrade", "--config"]).arg(&file);
+        command.output().unwrap()
+    };
+    let wrong = upgrade("[process]\nstate-dri = \"state\"\n");
+    assert_eq!(wrong.status.code(), Some(78), "{wrong:?}");
+    let words = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(
+        words.contains("server.toml:2:1") && words.contains("state-dir"),
+        "{words}"
+    );
+    assert!(old.wait(MOMENT).is_none(), "replaced");
+    // Relative to the file.
+    let done = upgrade("[process]\nstate-dir = \"state\"\n");
+    assert!(done.status.success(), "{done:?}");
+    let words = String::from_utf8_lossy(&done.stdout).into_owned();
+    let _new = Orphan::new(words.split_whitespace().nth(1).unwrap());
+    assert_eq!(old.wait(PATIENCE).unwrap().code(), Some(0));
+}
