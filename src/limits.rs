@@ -46,6 +46,8 @@ pub const STAT_ROWS_MAX: usize = 1000;
 pub const GLOB_MATCHES_MAX: usize = 100_000;
 /// TLS sessions kept for each control connection, the least recently used dropped first.
 pub const TLS_SESSIONS_PER_CONTROL_MAX: usize = 16;
+/// For how long a client surely keeps a session: GnuTLS forgets sooner than others, after an hour.
+pub const TLS_SESSION_KEPT_MIN: Duration = Duration::from_secs(3600);
 /// TLS 1.3 tickets sent on a control connection.
 pub const TLS_TICKETS_CONTROL: usize = 4;
 /// The same where data connections must resume: uploads bring no new tickets, and some clients
@@ -106,6 +108,8 @@ pub const LOGIN_DELAY_RATIO_MAX: u32 = 16;
 /// Places for addresses, networks and users with failed logins, 64 octets each; a power of two. When they are used up,
 /// the oldest among eight makes room.
 pub const LOGIN_FAILURES_REMEMBERED_MAX: usize = 65_536;
+/// How often a transfer that waits for its rate looks whether its client is still there.
+pub const THROTTLED_LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Lowest rate that an option or a users file may set, in octets a second: pieces of 50 octets.
 pub const RATE_OCTETS_PER_SECOND_MIN: u64 = 1000;
 /// Counts for quotas that have changed are written to the state directory after this time, together.
@@ -131,6 +135,8 @@ pub const PASSIVE_PORT_TRIES_MAX: usize = 1024;
 pub const PROXY_HEADERS_AWAITED_MAX: usize = 1024;
 /// Shortest time between two warnings of a core about PROXY headers that are missing, bad, or not believed.
 pub const PROXY_WARNING_INTERVAL: Duration = Duration::from_secs(10);
+/// Shortest time between two lines of a core's log that tell of one mistake of clients.
+pub const HINT_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the names in --passive-address are looked up again.
 pub const PASSIVE_NAME_INTERVAL: Duration = Duration::from_secs(300);
 /// The same as long as one of them has never had an address.

@@ -165,6 +165,56 @@ fn files_that_cannot_be_used_are_errors() {
 }
 
 #[test]
+fn the_configuration_file_says_what_is_looked_at() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    fs::create_dir(file("served")).unwrap();
+    fs::write(
+        file("c.toml"),
+        "directory = \"served\"\n[listening]\npassive-ports = \"45000-45009\"\nimplicit = \"off\"\n\
+         [accounts]\nusers = \"users.toml\"\ncert = \"chain.pem\"\nanonymous = true\n[limits]\nconnections-max = 500\n",
+    )
+    .unwrap();
+    fs::set_permissions(file("c.toml"), fs::Permissions::from_mode(0o644)).unwrap();
+    // The key comes from the command line; flags of `serve` may stand there, too.
+    let words = ["--config", &file("c.toml"), "--key", "/no/key.pem"];
+    let (told, status) =
+        report(&[&words[..], &["--no-anonymous", "--idle-timeout", "5s"]].concat());
+    assert_eq!(status, 69);
+    let measured = |id: &str| finding(&told, id)["measured"].as_str().unwrap().to_owned();
+    assert!(measured("passive-range").starts_with("10 ports"));
+    assert!(measured("directory").starts_with(&file("served")));
+    assert!(measured("users-file").starts_with(&file("users.toml")));
+    assert!(measured("certificate").contains(&file("chain.pem")));
+    assert!(measured("key-file").starts_with("/no/key.pem"));
+    assert_eq!(finding(&told, "config-file")["severity"], "ok");
+    let ports = finding(&told, "firewall")["wanted"].as_str().unwrap();
+    assert!(
+        ports.contains("21, 45000-45009") && !ports.contains("990"),
+        "{ports}"
+    );
+
+    fs::set_permissions(file("c.toml"), fs::Permissions::from_mode(0o666)).unwrap();
+    let (open, _) = report(&words);
+    let found = finding(&open, "config-file");
+    assert_eq!(found["fix"], format!("chmod go-w {}", file("c.toml")));
+
+    fs::write(file("c.toml"), "[limits]\nconections-max = 500\n").unwrap();
+    let wrong = doctor(&["--config", &file("c.toml")]);
+    assert_eq!(wrong.status.code(), Some(78), "{wrong:?}");
+    let line = String::from_utf8(wrong.stderr).unwrap();
+    assert!(
+        line.contains("c.toml:2:1") && line.contains("connections-max"),
+        "{line}"
+    );
+    assert!(wrong.stdout.is_empty());
+    let missing = doctor(&["--config", &file("none.toml")]);
+    assert_eq!(missing.status.code(), Some(66), "{missing:?}");
+    let half = doctor(&["--cert", &file("chain.pem")]);
+    assert_eq!(half.status.code(), Some(2), "{half:?}");
+}
+
+#[test]
 fn warnings_count_only_when_asked_for() {
     let directory = tempfile::tempdir().unwrap();
     let users = directory.path().join("users.toml");

@@ -7,7 +7,7 @@ use clap::FromArgMatches;
 use clap::error::ErrorKind;
 use ringftpd::config::{
     Command, CommandLine, Exit, Failure, Refusal, Sources, check_config, command, doctor,
-    run_config_command, run_session_command, run_user_command, serve, top, upgrade,
+    hold_signals, run_config_command, run_session_command, run_user_command, serve, top, upgrade,
 };
 
 #[global_allocator]
@@ -15,35 +15,41 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
-    if words.get(1).is_some_and(|word| word == "serve") {
-        let served = Sources::new(words.into_iter().skip(2).collect())
+    // These two take what the configuration file says, too.
+    let outcome = match words.get(1).and_then(|word| word.to_str()) {
+        Some("serve") => hold_signals()
+            .and_then(|()| Sources::new(words.into_iter().skip(2).collect()))
             .map_err(Refusal::from)
-            .and_then(|sources| serve(&sources));
-        return served.unwrap_or_else(|refusal| match refusal {
-            Refusal::Usage(error) => report_usage(&error),
-            Refusal::Failure(failure) => report(&failure),
-            Refusal::File(problems) => report(&problems.into()),
-        });
-    }
-    let parsed = command()
-        .try_get_matches_from(words)
-        .and_then(|matches| CommandLine::from_arg_matches(&matches));
-    let command_line = match parsed {
-        Ok(command_line) => command_line,
-        Err(error) => return report_usage(&error),
+            .and_then(|sources| serve(&sources)),
+        Some("doctor") => doctor(&words),
+        _ => run(words),
     };
+    outcome.unwrap_or_else(|refusal| match refusal {
+        Refusal::Usage(error) => report_usage(&error),
+        Refusal::Failure(failure) => report(&failure),
+        Refusal::File(problems) => report(&problems.into()),
+    })
+}
+
+fn run(words: Vec<OsString>) -> Result<ExitCode, Refusal> {
+    let command_line = command()
+        .try_get_matches_from(words)
+        .and_then(|matches| CommandLine::from_arg_matches(&matches))
+        .map_err(|error| Refusal::Usage(Box::new(error)))?;
     let outcome = match command_line.command {
         // Told apart above by the first word: there is no option that could stand before it.
-        Command::Serve(_) => Err(Failure::new(Exit::Usage, "`serve` must be the first word")),
+        Command::Serve(_) | Command::Doctor(_) => Err(Failure::new(
+            Exit::Usage,
+            "`serve` or `doctor` must be the first word",
+        )),
         Command::Config(command) => run_config_command(&command),
         Command::CheckConfig { file } => check_config(&file),
-        Command::Doctor(options) => doctor(&options),
-        Command::Upgrade(options) => upgrade(options),
         Command::Session(command) => run_session_command(command),
         Command::Top(options) => top(options),
+        Command::Upgrade(options) => return upgrade(options),
         Command::User(command) => run_user_command(command).map(|()| ExitCode::SUCCESS),
     };
-    outcome.unwrap_or_else(|failure| report(&failure))
+    Ok(outcome?)
 }
 
 fn report(failure: &Failure) -> ExitCode {

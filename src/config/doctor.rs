@@ -1,15 +1,18 @@
 //! `ringftpd doctor`: its options, and the examination that [`crate::doctor`] makes of them.
 
+use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::Args;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, Command};
 
-use super::options::{ACCOUNTS, BOUNDS, LISTENING};
-use super::value::{Listen, parse_listen, parse_ports};
+use super::file::{Refusal, Sources};
+use super::options::ServeOptions;
+use super::value::Listen;
 use super::{EXPLICIT_PORT, Exit, Failure, IMPLICIT_PORT, RouteOptions, kernel_tls};
 use crate::data::kernel::{KernelTlsPolicy, Wanted};
 use crate::data::route::{Fallback, Means};
@@ -23,40 +26,12 @@ const OUTPUT: &str = "Output";
 /// Columns of a report that goes to no terminal.
 const COLUMNS_UNLESS_TERMINAL: usize = 100;
 
-/// The options of `ringftpd doctor`: those of `serve` that it looks after, with the same meaning.
+/// The options of `ringftpd doctor`: those of `serve`, and how it tells.
 #[derive(Debug, Args)]
 pub struct DoctorOptions {
-    /// Directory that is to be served: rights, file system, space.
-    #[arg(value_name = "DIR")]
-    pub directory: Option<PathBuf>,
-
-    /// Where explicit FTPS is to listen, as for `serve`; repeatable.
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = parse_listen, help_heading = LISTENING)]
-    pub explicit: Vec<Listen>,
-    /// Where implicit FTPS is to listen, likewise; repeatable.
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = parse_listen, help_heading = LISTENING)]
-    pub implicit: Vec<Listen>,
-    /// Ports for passive data connections: kept from other connections, let in by the firewall, enough.
-    #[arg(long, value_name = "A-B", value_parser = parse_ports, default_value = "40000-49999", help_heading = LISTENING)]
-    pub passive_ports: RangeInclusive<u16>,
-
-    /// Certificate chain in PEM: dates, order, completeness, names.
-    #[arg(long, value_name = "FILE", requires = "key", help_heading = ACCOUNTS)]
-    pub cert: Option<PathBuf>,
-    /// Private key in PEM: whether it belongs to the certificate, and who may read it.
-    #[arg(long, value_name = "FILE", requires = "cert", help_heading = ACCOUNTS)]
-    pub key: Option<PathBuf>,
-    /// Users file: who may read and replace it.
-    #[arg(long, value_name = "FILE", help_heading = ACCOUNTS)]
-    pub users: Option<PathBuf>,
-
-    /// Sessions that there may be; 0: not said, 10000 are assumed.
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = BOUNDS)]
-    pub connections_max: u32,
-
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub routes: RouteOptions,
+    pub serve: ServeOptions,
 
     /// One JSON object instead of text; README.md describes it.
     #[arg(long, help_heading = OUTPUT)]
@@ -67,46 +42,132 @@ pub struct DoctorOptions {
 }
 
 impl DoctorOptions {
-    fn input(&self) -> Result<Input, Failure> {
-        let absolute = |path: &Option<PathBuf>| path.as_deref().map(super::absolute).transpose();
-        let listeners = |given: &[Listen], usual| -> Vec<_> {
-            let everywhere = [Listen::On {
-                address: None,
-                port: None,
-            }];
-            let given = if given.is_empty() { &everywhere } else { given };
-            let ipv6 = host::ipv6_available();
-            given
-                .iter()
-                .filter_map(|l| l.resolve(usual, ipv6))
-                .collect()
-        };
-        Ok(Input {
-            directory: absolute(&self.directory)?,
-            certificate: absolute(&self.cert)?,
-            key: absolute(&self.key)?,
-            users: absolute(&self.users)?,
-            explicit: listeners(&self.explicit, EXPLICIT_PORT),
-            implicit: listeners(&self.implicit, IMPLICIT_PORT),
-            passive_ports: self.passive_ports.clone(),
-            connections_max: (self.connections_max > 0).then_some(self.connections_max),
+    /// Its own options, which `serve` has not.
+    pub(super) const OWN: [&str; 2] = ["json", "strict"];
+    /// What it looks at, of the options of `serve`; all others may stand there, too.
+    const LOOKED_AT: [&str; 14] = [
+        "directory",
+        "config",
+        "explicit",
+        "implicit",
+        "passive_ports",
+        "cert",
+        "key",
+        "users",
+        "connections_max",
+        "ktls",
+        "ktls_download",
+        "ktls_upload",
+        "ktls_key_records",
+        "route",
+    ];
+
+    /// The help shows what is looked at.
+    pub(super) fn show(command: Command) -> Command {
+        let shown = command.mut_args(|arg| {
+            let id = arg.get_id().as_str();
+            let hidden = !Self::OWN.contains(&id) && !Self::LOOKED_AT.contains(&id);
+            arg.hide(hidden)
+        });
+        shown.mut_arg("directory", |arg| {
+            arg.hide_default_value(true)
+                .help("Directory that is served [default: that of --config; without one none is looked at]")
         })
     }
 }
 
-/// Examines this machine and prints the report to standard output.
+/// The command line of the doctor, taken apart.
+struct Asked {
+    sources: Sources,
+    json: bool,
+    strict: bool,
+}
+
+impl Asked {
+    /// `words` with those of the program and of the command.
+    fn new(words: &[OsString]) -> Result<Self, Refusal> {
+        let usage = |error| Refusal::Usage(Box::new(error));
+        let given = || words.iter().skip(2).cloned();
+        let named = |name: &str| {
+            let option = format!("--{name}");
+            given()
+                .take_while(|word| word != "--")
+                .any(|word| *word == *option)
+        };
+        match super::command().try_get_matches_from(words) {
+            Ok(_) => {}
+            // The file may say it.
+            Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {}
+            Err(error) => return Err(usage(error)),
+        }
+        let mut options = true;
+        let of_serve = given().filter(|word| {
+            options &= word != "--";
+            let word = word.to_str().and_then(|word| word.strip_prefix("--"));
+            !(options && word.is_some_and(|word| DoctorOptions::OWN.contains(&word)))
+        });
+        Ok(Self {
+            sources: Sources::new(of_serve.collect())?,
+            json: named("json"),
+            strict: named("strict"),
+        })
+    }
+}
+
+fn input(
+    options: &ServeOptions,
+    directory_given: bool,
+    config: Option<&Path>,
+) -> Result<Input, Failure> {
+    let absolute = |path: &Option<PathBuf>| path.as_deref().map(super::absolute).transpose();
+    let listeners = |given: &[Listen], usual| -> Vec<_> {
+        let everywhere = [Listen::On {
+            address: None,
+            port: None,
+        }];
+        let given = if given.is_empty() { &everywhere } else { given };
+        let ipv6 = host::ipv6_available();
+        given
+            .iter()
+            .filter_map(|l| l.resolve(usual, ipv6))
+            .collect()
+    };
+    let connections = options.bounds.connections_max;
+    Ok(Input {
+        directory: directory_given
+            .then(|| super::absolute(&options.directory))
+            .transpose()?,
+        config: config.map(Path::to_path_buf),
+        certificate: absolute(&options.cert)?,
+        key: absolute(&options.key)?,
+        users: absolute(&options.users)?,
+        explicit: listeners(&options.explicit, EXPLICIT_PORT),
+        implicit: listeners(&options.implicit, IMPLICIT_PORT),
+        passive_ports: options.passive_ports.clone(),
+        connections_max: (connections > 0).then_some(connections),
+    })
+}
+
+/// Examines this machine and prints the report to standard output. `words` is the whole command line.
 ///
 /// # Errors
-/// [`Failure`]: what keeps the server from running here.
-pub fn doctor(options: &DoctorOptions) -> Result<ExitCode, Failure> {
-    let input = options.input()?;
+/// What keeps the server from running here, or is wrong with its configuration.
+pub fn doctor(words: &[OsString]) -> Result<ExitCode, Refusal> {
+    let asked = Asked::new(words)?;
+    let (options, matches) = asked.sources.options()?;
+    let directory_given = matches.value_source("directory") == Some(ValueSource::CommandLine);
+    let input = input(&options, directory_given, asked.sources.file())?;
+    Ok(examine(&options.routes, &input, &asked)?)
+}
+
+fn examine(routes: &RouteOptions, input: &Input, asked: &Asked) -> Result<ExitCode, Failure> {
     let ring = host::probe_ring();
     let now = rt::now();
-    let wishes = options.routes.wishes();
+    let wishes = routes.wishes();
     let switched_off = (wishes.download, wishes.upload) == (Wanted::Off, Wanted::Off);
     let probed = kernel_tls(wishes, now);
 
-    let mut facts = Machine::this().facts(&input);
+    let mut facts = Machine::this().facts(input);
     facts.ring_problem = ring.as_ref().err().cloned();
     if let (Ok((report, _)), false) = (&probed, switched_off) {
         let suites = report.suites.iter();
@@ -114,7 +175,7 @@ pub fn doctor(options: &DoctorOptions) -> Result<ExitCode, Failure> {
             .map(|suite| (suite.protection.to_string(), suite.problem.clone()))
             .collect();
     }
-    let mut findings = doctor::examine(&input, &facts);
+    let mut findings = doctor::examine(input, &facts);
     if let Err(failure) = &probed {
         findings.insert(0, Finding::of_kernel_tls(failure.message.clone()));
     }
@@ -127,7 +188,7 @@ pub fn doctor(options: &DoctorOptions) -> Result<ExitCode, Failure> {
         .ok()
         .map(|(report, policy)| table(report, policy, switched_off, now));
     let report = Report::new(facts.kernel, host::cores().len(), findings, table);
-    print(&if options.json {
+    print(&if asked.json {
         report.to_json()
     } else {
         report.to_text(style())
@@ -146,7 +207,7 @@ pub fn doctor(options: &DoctorOptions) -> Result<ExitCode, Failure> {
             format!("{message}; {remedy}"),
         ));
     }
-    if options.strict && report.counts.warning > 0 {
+    if asked.strict && report.counts.warning > 0 {
         return Ok(ExitCode::from(1));
     }
     Ok(ExitCode::SUCCESS)

@@ -24,6 +24,7 @@ mod user;
 mod users_store;
 mod value;
 mod welcome;
+mod zone;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -37,6 +38,7 @@ use crate::data::Proxies;
 use crate::data::kernel::Wishes;
 use crate::limits;
 use crate::logging::{LogSettings, TransferLogFormat};
+use crate::proto::zone::Zone;
 use crate::server::PassivePlan;
 use crate::sys::{host, identity};
 
@@ -59,7 +61,7 @@ pub use privileges::Privileges;
 pub use quota::QuotaOptions;
 pub use restart::{RestartOptions, UpgradeOptions, upgrade};
 pub use routes::{RouteOptions, kernel_tls, log_kernel_tls};
-pub use serve::serve;
+pub use serve::{hold_signals, serve};
 pub use session::{SessionCommand, TopOptions, run_session_command, top};
 pub use user::{UserCommand, run_user_command};
 pub use value::Listen;
@@ -84,6 +86,8 @@ pub struct Checked {
     pub passive_ports: RangeInclusive<u16>,
     /// What PASV names.
     pub passive: PassivePlan,
+    /// Whether data connections may come from other addresses if they resume.
+    pub peers_elsewhere: bool,
     /// Proxies in front of this server.
     pub proxies: Proxies,
     /// Whether PORT and EPRT are served.
@@ -116,6 +120,8 @@ pub struct Checked {
     pub remove_partial: bool,
     /// Rules for the files of every account.
     pub file_rules: Arc<FileRules>,
+    /// The time zone of dates in LIST.
+    pub list_zone: Zone,
     /// The account to become, if one was named.
     pub run_as: Option<String>,
     /// The processor of each thread, one entry a thread; never empty. With `--cores` above what is
@@ -232,6 +238,7 @@ impl Checked {
             implicit,
             passive_ports: options.passive_ports,
             passive: options.network.passive()?,
+            peers_elsewhere: options.network.peers_elsewhere(options.resume)?,
             proxies: options.network.proxies(timers.handshake_timeout),
             active: options.active == Switch::On,
             active_source_port: options.active_source_port,
@@ -253,6 +260,7 @@ impl Checked {
             fsync: options.fsync,
             remove_partial: options.remove_partial,
             file_rules: options.files.rules(),
+            list_zone: options.list_zone,
             run_as: options.host.run_as,
             cores: cores(options.host.cores)?,
             busy_poll: Duration::from_micros(options.host.busy_poll.into()),

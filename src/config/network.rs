@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::options::LISTENING;
+use super::options::{LISTENING, Resume};
 use super::{Failure, usage};
 use crate::data::Proxies;
 use crate::proto::network::{Network, Reach};
@@ -20,6 +20,15 @@ pub enum ProxyOthers {
     Refuse,
 }
 
+/// Who may connect to a passive port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PassivePeer {
+    /// The address of the control connection.
+    Same,
+    /// Any address, if the connection is protected and resumes the TLS session of the control connection.
+    Resumed,
+}
+
 /// The options about NAT and proxies.
 #[derive(Debug, Clone, Args)]
 pub struct NetworkOptions {
@@ -29,6 +38,9 @@ pub struct NetworkOptions {
     /// The same for clients of one network, as `10.0.0.0/8=own`; the longest prefix wins; repeatable.
     #[arg(long, value_name = "CIDR=ADDR|NAME|own", value_parser = parse_rule, help_heading = LISTENING)]
     pub passive_address_for: Vec<(Network, PassiveTarget)>,
+    /// Passive data connections come from the address of their control connection (`same`), or from any that `resumed` its TLS session.
+    #[arg(long, value_name = "same|resumed", default_value = "same", hide_possible_values = true, help_heading = LISTENING)]
+    pub passive_peer: PassivePeer,
     /// Proxies whose connections must begin with a PROXY header (version 1 or 2), control and data; repeatable.
     #[arg(long, value_name = "CIDR", help_heading = LISTENING)]
     pub proxy_from: Vec<Network>,
@@ -45,6 +57,20 @@ impl NetworkOptions {
             only: self.proxy_others == ProxyOthers::Refuse,
             time_max,
         }
+    }
+
+    /// Whether passive data connections may come from other addresses.
+    ///
+    /// # Errors
+    /// They have to resume, and nobody can.
+    pub(super) fn peers_elsewhere(&self, resume: Resume) -> Result<bool, Failure> {
+        let elsewhere = self.passive_peer == PassivePeer::Resumed;
+        if elsewhere && resume == Resume::Off {
+            return Err(usage(
+                "--passive-peer resumed needs TLS sessions that can be resumed: give --resume prefer or require",
+            ));
+        }
+        Ok(elsewhere)
     }
 
     /// What PASV names.

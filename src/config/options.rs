@@ -20,7 +20,9 @@ use super::routes::RouteOptions;
 use super::session::{SessionCommand, TopOptions};
 use super::user::UserCommand;
 use super::value::{Listen, parse_listen, parse_ports, parse_time, parse_time_above_zero};
+use super::zone::parse_zone;
 use crate::logging::{LogFormat, TransferLogFormat};
+use crate::proto::zone::Zone;
 
 pub(super) const LISTENING: &str = "Listening";
 pub(super) const ACCOUNTS: &str = "Certificates and accounts";
@@ -79,7 +81,8 @@ pub enum Command {
     },
     /// Examine this machine: kernel, io_uring, kernel TLS, limits, network, cards, clock, certificate, files.
     #[command(after_help = "\
-        Give it the options of `serve` that are to be looked at. Run it as the account that starts the \
+        Give it the configuration file or the options of `serve`, all of which it takes; those shown above are looked at. \
+        Run it as the account that starts the \
         server: as root it also loads the kernel's modules, as the server does, and reads the firewall's rules.\n\
         Each thing that is not as it should be is told with what was measured, what is wanted, why, and \
         the remedy. What is wanted, and why, comes from the files of tuning/.\n\
@@ -90,7 +93,8 @@ pub enum Command {
         The running server starts its program anew, with the options that it was started with and --take-over; SIGUSR2 \
         does the same. When the new process is ready, the old one stops accepting, goes on with its sessions and ends with \
         the last one. When it fails, the old one goes on as before.\n\
-        Exit status: 0 replaced, 69 no server answers, 71 the new process failed, 77 the server belongs to another account.")]
+        Exit status: 0 replaced, 66 and 78 the configuration file is missing or wrong, 69 no server answers, 71 the new \
+        process failed, 77 the server belongs to another account.")]
     Upgrade(UpgradeOptions),
     /// List or end the sessions of the running server.
     #[command(subcommand)]
@@ -212,6 +216,9 @@ pub struct ServeOptions {
     /// Remove the file of an upload that broke off, instead of keeping it to be restarted.
     #[arg(long, help_heading = TRANSFERS)]
     pub remove_partial: bool,
+    /// Time zone of the dates in LIST: `UTC`, `local`, an offset as +02:00, or a name as Europe/Berlin. All else is UTC.
+    #[arg(long, value_name = "ZONE", value_parser = parse_zone, allow_hyphen_values = true, default_value = "UTC", help_heading = TRANSFERS)]
+    pub list_zone: Zone,
 
     #[command(flatten)]
     #[allow(missing_docs)]

@@ -10,7 +10,7 @@ use super::failure::{Exit, Failure, cause};
 use super::{Checked, pam, users_store};
 use crate::auth::{Accounts, Permissions};
 use crate::quota;
-use crate::server::SOCKET_FILE;
+use crate::server::{SOCKET_FILE, protect_as_told};
 use crate::sys::identity::{self, Identity, Use};
 use crate::sys::keeper::Keeper;
 use crate::sys::pam::Helpers;
@@ -60,6 +60,9 @@ impl Privileges {
     /// [`Failure`] with the remedy.
     pub fn prepare(checked: &Checked) -> Result<Self, Failure> {
         let identity = choose(checked)?;
+        if identity.is_none() {
+            protect_as_told().map_err(|error| Failure::new(Exit::System, cause(&error)))?;
+        }
         prepare_directory(&checked.directory, identity.as_ref())?;
         let state_needed = checked.certificate.is_none();
         let state = &checked.state_directory;

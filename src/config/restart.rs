@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::failure::cause;
+use super::file::{Refusal, Sources};
 use super::value::parse_time;
 use super::{Checked, EXPLICIT_PORT, Exit, Failure, IMPLICIT_PORT, Privileges};
 use crate::server::{
@@ -32,7 +33,10 @@ pub struct RestartOptions {
 /// The options of `ringftpd upgrade`.
 #[derive(Debug, Clone, Args)]
 pub struct UpgradeOptions {
-    /// The state directory of the running server [default: as that of `serve`].
+    /// The configuration file of the running server, for its state directory.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The state directory of the running server [default: that of --config, or else as that of `serve`].
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 }
@@ -165,9 +169,14 @@ fn refused(error: &HandOverError) -> Failure {
 /// Has the running server replaced by a new process of its program.
 ///
 /// # Errors
-/// [`Failure`]: why it was not; the old process goes on then.
-pub fn upgrade(options: UpgradeOptions) -> Result<ExitCode, Failure> {
-    let directory = super::state_directory(options.state_dir)?;
+/// Why it was not, or what is wrong with the configuration file; the old process goes on then.
+pub fn upgrade(options: UpgradeOptions) -> Result<ExitCode, Refusal> {
+    // A file that is wrong would keep the new process from starting: better told here than in its log.
+    let configured = match &options.config {
+        Some(file) => Sources::only(file)?.options()?.0.host.state_dir,
+        None => None,
+    };
+    let directory = super::state_directory(options.state_dir.or(configured))?;
     let (old, new) = server::upgrade(&directory).map_err(|error| refused(&error))?;
     let words =
         format!("process {new} has taken over from {old}, which goes on with its sessions\n");

@@ -13,7 +13,7 @@ use super::restart::Origin;
 use super::running::{self, Running};
 use super::{
     Access, AccountSource, ActiveSourcePort, Checked, CurlTrust, Exit, Failure, Privileges,
-    Protect, kernel_tls, log_kernel_tls, print_listeners, print_metrics, print_welcome,
+    Protect, cause, kernel_tls, log_kernel_tls, print_listeners, print_metrics, print_welcome,
 };
 use crate::admission::Admission;
 use crate::auth::{Accounts, Authenticator};
@@ -24,6 +24,14 @@ use crate::server::{self, Listeners, Outlets, PassiveNames};
 use crate::sys::host;
 use crate::sys::keeper::Keeper;
 use crate::{data, limits, rt, tls, vfs};
+
+/// Lets SIGHUP, SIGUSR1 and SIGUSR2 wait until the server answers them. To be called before everything else.
+///
+/// # Errors
+/// [`Failure`]: the system's.
+pub fn hold_signals() -> Result<(), Failure> {
+    server::hold_signals().map_err(|error| Failure::new(Exit::System, cause(&error)))
+}
 
 /// Serves until a signal ends it.
 ///
@@ -58,6 +66,8 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     file_rules::warn_of_mounts(&accounts);
     let state_directory = privileges.state_directory();
     let quotas = super::quota::quotas(state_directory, &accounts, checked.quota_per_user);
+    // Threads begin here, and what takes long is over: who has read `ready` may end the server as it should end.
+    server::hold_ends().map_err(|error| Failure::new(Exit::System, cause(&error)))?;
     let transfer_log = super::logs::open(&mut log, checked.transfer_log.as_ref())?;
     let authenticator = authenticator(accounts, &mut privileges)?;
     let outlets = super::metrics::outlets(
@@ -246,12 +256,14 @@ pub(super) fn settings(checked: &Checked, running: &Running) -> server::Settings
             fsync: checked.fsync,
             remove_partial: checked.remove_partial,
             passive_ports: checked.passive_ports.clone(),
+            peers_elsewhere: checked.peers_elsewhere,
             active_source_standard: checked.active_source_port == ActiveSourcePort::Standard,
             kernel_tls: Arc::clone(&running.kernel_tls),
             proxies: checked.proxies.clone(),
         }),
         bandwidth: Arc::clone(&running.bandwidth),
         files: vfs::Settings {
+            list_zone: checked.list_zone.clone(),
             directory_cache: Arc::clone(&running.directory_cache),
             quotas: Arc::clone(&running.quotas),
             ..vfs::Settings::default()

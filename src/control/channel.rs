@@ -16,8 +16,8 @@ use std::io;
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::hints::Beginning;
 use crate::limits;
-use crate::proto::proxy::begins_header;
 use crate::rt::Socket;
 use crate::tls::{self, ControlTls, Engine, Progress, Role};
 
@@ -64,8 +64,8 @@ pub(super) struct Channel {
     control_tls: Option<Rc<ControlTls>>,
     /// Something has come.
     heard: bool,
-    /// The first of it was a PROXY header.
-    introduced: bool,
+    /// The first of it was what does not belong there.
+    beginning: Option<Beginning>,
     /// When the handshake, or the wait for close_notify, is given up.
     deadline: Option<Instant>,
     opened: Instant,
@@ -85,14 +85,14 @@ impl Channel {
             awaited: false,
             control_tls: None,
             heard: false,
-            introduced: false,
+            beginning: None,
             deadline: None,
         }
     }
 
-    /// Whether the client began with a PROXY header; told once.
-    pub(super) fn take_introduction(&mut self) -> bool {
-        std::mem::take(&mut self.introduced)
+    /// What the client began with, if it does not belong there; told once.
+    pub(super) fn take_beginning(&mut self) -> Option<Beginning> {
+        self.beginning.take()
     }
 
     pub(super) fn socket(&self) -> &Socket {
@@ -179,7 +179,8 @@ impl Channel {
                 let received = scratch.get(..count).unwrap_or_default();
                 if !self.heard {
                     self.heard = true;
-                    self.introduced = begins_header(received);
+                    let handshake = matches!(self.layer, Layer::Handshake(_));
+                    self.beginning = Beginning::of(received, handshake);
                 }
                 if matches!(self.layer, Layer::Clear) {
                     plain.extend_from_slice(received);

@@ -8,6 +8,7 @@
 mod actions;
 mod channel;
 mod failures;
+mod hints;
 mod log;
 mod marks;
 mod passive;
@@ -342,8 +343,8 @@ impl Connection {
         }
         let mut plain = Vec::new();
         let change = self.channel.receive(&mut plain);
-        if self.channel.take_introduction() {
-            data::proxy::warn_of_unknown(self.peer);
+        if let Some(beginning) = self.channel.take_beginning() {
+            beginning.tell(self.peer);
         }
         self.absorb(change, &plain, now)
     }

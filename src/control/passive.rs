@@ -5,10 +5,11 @@ use std::sync::{Arc, Once};
 
 use tracing::warn;
 
-use super::Connection;
+use super::{Connection, hints};
 use crate::data;
-use crate::proto::Event;
+use crate::metrics::Refusal;
 use crate::proto::passive::is_out_of_reach;
+use crate::proto::{Event, SetupError};
 use crate::rt;
 use crate::tls::Role;
 
@@ -24,6 +25,14 @@ impl Connection {
             None => self.local,
         };
         let listener = data::Listener::bind(local, &settings.passive_ports);
+        if listener
+            .as_ref()
+            .is_err_and(|error| *error == SetupError::NoPort)
+        {
+            let ports = &settings.passive_ports;
+            hints::tell_of_ports(*ports.start(), *ports.end());
+            self.core.metrics.refused(Refusal::Ports);
+        }
         let event = listener.map(|listener| {
             let expected = data::Expected {
                 peer: self.peer.ip(),

@@ -122,21 +122,24 @@ pub(super) async fn connect(
         Setup::Active(target) => Early {
             socket: call(local, on_port(peer, target.port()), link).await?,
             begun: None,
+            elsewhere: false,
         },
     };
     link.handle.watch(&early.socket)?;
     Ok(early)
 }
 
-/// Accepts the peer's connection; waits until the listener is shut down.
+/// Accepts the peer's connection; waits until the listener is shut down. Tells whether it came from another address
+/// than the control connection; only what TLS will protect may do so, and where the operator wants it.
 ///
 /// # Errors
 /// [`TransferEnd::NotConnected`].
 pub(super) async fn accept(
     listener: &Listener,
     expected: &Expected,
+    protected: bool,
     handle: &Handle,
-) -> Result<Socket, TransferEnd> {
+) -> Result<(Socket, bool), TransferEnd> {
     let failed = |error: io::Error| {
         debug!(%error, "accepting a data connection failed");
         TransferEnd::NotConnected
@@ -157,8 +160,9 @@ pub(super) async fn accept(
                 };
                 // SECURITY: a stranger who finds the port neither gets the data nor ends the wait of
                 // the right client (RFC 2577 §4).
-                if caller.ip().to_canonical() == expected.peer.to_canonical() {
-                    return Ok(socket);
+                let elsewhere = caller.ip().to_canonical() != expected.peer.to_canonical();
+                if !elsewhere || (protected && expected.settings.peers_elsewhere) {
+                    return Ok((socket, elsewhere));
                 }
                 debug!(%from, %caller, "data connection from a stranger closed");
             }

@@ -77,6 +77,9 @@ pub struct Settings {
     pub remove_partial: bool,
     /// Ports for passive data connections.
     pub passive_ports: RangeInclusive<u16>,
+    /// Passive connections may come from another address than the control connection if they resume its TLS session,
+    /// which shows whose they are; else from the same alone.
+    pub peers_elsewhere: bool,
     /// Active connections come from the control port less one (RFC 959 §3.2: 20; MS-FTPS: 989).
     pub active_source_standard: bool,
     /// When the kernel protects data connections, and how files go to sockets.
@@ -314,6 +317,7 @@ async fn transfer(job: Job, outcome: &mut Outcome, watch: &mut Watch) -> Result<
         settings,
         handle,
         budget,
+        looked: Cell::default(),
     };
     let (opened, upload_undo, quota) = match opened {
         Opened::Upload(upload) => {
@@ -324,12 +328,16 @@ async fn transfer(job: Job, outcome: &mut Outcome, watch: &mut Watch) -> Result<
         other => (other, None, None),
     };
     let result = async {
-        let Early { socket, begun } = connect::connect(setup, local, peer, &link).await?;
+        let Early {
+            socket,
+            begun,
+            elsewhere,
+        } = connect::connect(setup, local, peer, &link).await?;
         watch.connected();
         let records = match (security, begun) {
             (Some(security), begun) => {
                 let before = begun.as_ref().map_or(Duration::ZERO, Begun::took);
-                let secured = secure::handshake(&socket, begun, security, &link).await?;
+                let secured = secure::handshake(&socket, begun, security, elsewhere, &link).await?;
                 let summary = secured.summary();
                 watch.secured(summary.resumed, before);
                 outcome.tls = Some(summary);
@@ -337,6 +345,7 @@ async fn transfer(job: Job, outcome: &mut Outcome, watch: &mut Watch) -> Result<
             }
             // PROT C after a handshake that the client began under PROT P.
             (None, Some(_)) => return Err(TransferEnd::TlsFailed),
+            (None, None) if elsewhere => return Err(TransferEnd::NotConnected),
             (None, None) => Records::None,
         };
         if upload_undo.is_none() {
@@ -444,6 +453,8 @@ struct Link {
     settings: Arc<Settings>,
     handle: Rc<Handle>,
     budget: Option<Budget>,
+    /// When it was looked last whether the client is still there, while the budget made it wait.
+    looked: Cell<Option<Instant>>,
 }
 
 impl Link {

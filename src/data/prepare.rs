@@ -22,6 +22,8 @@ use crate::rt::{self, Socket};
 pub(super) struct Early {
     pub(super) socket: Socket,
     pub(super) begun: Option<Begun>,
+    /// It comes from another address than the control connection: its TLS session has to show whose it is.
+    pub(super) elsewhere: bool,
 }
 
 /// A passive set-up: a listener, then the connection it accepted. Dropping it closes what there is.
@@ -104,27 +106,29 @@ async fn prepare(
     handle: &Handle,
 ) -> Result<Early, TransferEnd> {
     handle.watch(listener.socket())?;
-    let accepted = connect::accept(&listener, &expected, handle).await;
+    let accepted = connect::accept(&listener, &expected, security.is_some(), handle).await;
     handle.check()?;
-    let socket = accepted?;
+    let (socket, elsewhere) = accepted?;
     drop(listener);
     handle.watch(&socket)?;
     let Some(security) = security else {
         return Ok(Early {
             socket,
             begun: None,
+            elsewhere,
         });
     };
     tokio::select! {
         ready = socket.readable() => ready.map_err(lost)?,
         // The command has come first: the transfer does the handshake.
         () = handle.wanted.notified() => {
-            return Ok(Early { socket, begun: None });
+            return Ok(Early { socket, begun: None, elsewhere });
         }
     }
     let begun = secure::begin(&socket, security).await?;
     Ok(Early {
         socket,
         begun: Some(begun),
+        elsewhere,
     })
 }

@@ -99,7 +99,7 @@ pub(super) async fn begin(socket: &Socket, security: Security) -> Result<Begun, 
 }
 
 /// Performs the handshake, or the rest of it, and checks that the session is the one that policy
-/// wants.
+/// wants. `resume`: it must be resumed whatever the policy, because nothing else tells whose the connection is.
 ///
 /// # Errors
 /// [`TransferEnd::TlsFailed`], [`TransferEnd::NotResumed`].
@@ -107,6 +107,7 @@ pub(super) async fn handshake(
     socket: &Socket,
     begun: Option<Begun>,
     security: Security,
+    resume: bool,
     link: &Link,
 ) -> Result<Secured, TransferEnd> {
     let role = security.role;
@@ -125,7 +126,12 @@ pub(super) async fn handshake(
         Ok(exchanged) => exchanged.map_err(refused)?,
         Err(rt::TimedOut) => return Err(TransferEnd::TlsFailed),
     }
-    if let Err(refusal) = tls::check_resumption(settings.resume(), &control, &secured.engine) {
+    let policy = if resume {
+        tls::Resume::Require
+    } else {
+        settings.resume()
+    };
+    if let Err(refusal) = tls::check_resumption(policy, &control, &secured.engine) {
         info!(reason = %refusal, tls = %secured.summary(), "data connection refused");
         let mut alert = Vec::new();
         secured.engine.close(&mut alert);

@@ -40,19 +40,37 @@ impl Link {
         Ok(())
     }
 
-    /// Nothing on the network tells of the end of this wait, so an abort does.
+    /// Nothing on the network tells of the end of this wait, so an abort does, and now and then a look whether there
+    /// still is a connection: at low rates many waits follow each other before octets move again.
     async fn wait_until(&self, then: Instant) -> Result<(), TransferEnd> {
         loop {
             self.handle.check()?;
             let now = rt::now();
+            self.look(now)?;
             let Some(time) = then
                 .checked_duration_since(now)
                 .filter(|time| !time.is_zero())
             else {
                 return Ok(());
             };
+            let time = time.min(limits::THROTTLED_LOOK_INTERVAL);
             let _ = rt::until(self.handle.stopped.notified(), time).await;
         }
+    }
+
+    /// Whether the client has gone. One that has only ended its direction has not.
+    fn look(&self, now: Instant) -> Result<(), TransferEnd> {
+        let looked = self.looked.get().unwrap_or(now);
+        if self.looked.get().is_none()
+            || now.saturating_duration_since(looked) >= limits::THROTTLED_LOOK_INTERVAL
+        {
+            self.looked.set(Some(now));
+            let socket = self.handle.socket.borrow();
+            if socket.as_ref().is_some_and(Socket::is_gone) {
+                return Err(TransferEnd::ConnectionLost);
+            }
+        }
+        Ok(())
     }
 
     /// Lets the kernel spread what is sent: the budget decides how much that is, so the kernel's rate is

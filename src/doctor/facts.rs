@@ -39,6 +39,8 @@ pub struct Facts {
     pub firewall: Firewall,
     /// Certificate and key.
     pub certificate: Option<Certificate>,
+    /// The configuration file.
+    pub config: Option<FileFacts>,
     /// The users file.
     pub users: Option<FileFacts>,
     /// The file of the private key.

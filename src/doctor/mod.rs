@@ -26,6 +26,8 @@ pub use text::Style;
 pub struct Input {
     /// The directory that is to be served.
     pub directory: Option<PathBuf>,
+    /// The configuration file.
+    pub config: Option<PathBuf>,
     /// The certificate chain, PEM.
     pub certificate: Option<PathBuf>,
     /// Its private key, PEM.

@@ -54,6 +54,8 @@ label! {
         Proxy => "proxy",
         /// An upload was more than the user may store.
         Quota => "quota",
+        /// No passive port was free.
+        Ports => "ports",
     }
 }
 

@@ -5,6 +5,7 @@
 use time::Date;
 
 use super::timestamp::{DAY_SECONDS, FileTime, TIME_MAX, TIME_MIN, date_of_day};
+use super::zone::Zone;
 
 /// Which facts MLSD and MLST show (RFC 3659 §7.5), as a small bit set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +152,7 @@ const MONTHS: [&[u8; 3]; 12] = [
 #[derive(Debug, Clone)]
 pub struct LineWriter {
     now: FileTime,
+    zone: Zone,
     day: i64,
     date: Date,
 }
@@ -161,9 +163,17 @@ impl LineWriter {
     pub fn new(now: FileTime) -> Self {
         Self {
             now,
+            zone: Zone::default(),
             day: 0,
             date: date_of_day(0),
         }
+    }
+
+    /// With the dates of LIST in this zone.
+    #[must_use]
+    pub fn in_zone(self, zone: &Zone) -> Self {
+        let zone = zone.clone();
+        Self { zone, ..self }
     }
 
     /// A line of LIST: what `ls -l` prints, the owner being nobody's business.
@@ -233,9 +243,9 @@ impl LineWriter {
         }
     }
 
-    /// `Mon dd hh:mm` for the last 180 days and the next one, else `Mon dd  yyyy`; in UTC.
+    /// `Mon dd hh:mm` for the last 180 days and the next one, else `Mon dd  yyyy`.
     fn push_list_date(&mut self, out: &mut Vec<u8>, time: FileTime) {
-        let (date, second) = self.date_of(time);
+        let (date, second) = self.date_of(self.zone.local(time));
         let month = MONTHS.get(usize::from(u8::from(date.month()) - 1));
         out.extend_from_slice(month.copied().unwrap_or(b"Jan"));
         out.push(b' ');

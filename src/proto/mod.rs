@@ -29,6 +29,7 @@ pub mod proxy;
 pub mod reply;
 pub mod session;
 pub mod timestamp;
+pub mod zone;
 
 pub use event::{
     Action, Event, FileError, FileReply, FileRequest, ListFormat, LoginVerdict, QuotaUsage, Secret,

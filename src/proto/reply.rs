@@ -158,14 +158,18 @@ pub const fn for_file_error(error: FileError, context: FileContext) -> Refusal {
 pub const fn for_transfer_end(end: TransferEnd, context: FileContext) -> Refusal {
     match end {
         TransferEnd::Complete => (Code::TransferComplete, "Transfer complete."),
-        TransferEnd::NotConnected => (Code::NoDataConnection, "No data connection."),
+        TransferEnd::NotConnected => (
+            Code::NoDataConnection,
+            "No data connection came about: a firewall or NAT is in its way, or it needs the other mode (passive, active).",
+        ),
         TransferEnd::TlsFailed => (
             Code::ProtocolNotSupported,
-            "TLS handshake of the data connection failed.",
+            "TLS handshake of the data connection failed: after PROT P the client begins it once it is connected.",
         ),
         TransferEnd::NotResumed => (
             Code::ProtocolNotSupported,
-            "The data connection must resume the TLS session of this control connection.",
+            "The data connection must resume the TLS session of this control connection: let the client reuse TLS \
+             sessions.",
         ),
         TransferEnd::ConnectionLost => (
             Code::TransferAborted,
@@ -173,7 +177,7 @@ pub const fn for_transfer_end(end: TransferEnd, context: FileContext) -> Refusal
         ),
         TransferEnd::Truncated => (
             Code::TransferAborted,
-            "Data connection ended without close_notify, upload is incomplete.",
+            "Data connection ended without close_notify: the upload may be incomplete, send it again.",
         ),
         TransferEnd::Stalled => (
             Code::TransferAborted,

@@ -36,6 +36,20 @@ pub(super) use door::{Door, Retirement};
 /// The socket's name in the state directory.
 pub const SOCKET_FILE: &str = "handover.sock";
 
+/// Tells a process of an unprivileged account that root started the one before it, so that it guards its memory alike.
+const PROTECT: &str = "RINGFTPD_PROTECT_MEMORY";
+
+/// Guards this process's memory, if the process before it wants that. To be called before it holds secrets.
+///
+/// # Errors
+/// The system's.
+pub fn protect_as_told() -> io::Result<()> {
+    match std::env::var_os(PROTECT) {
+        Some(_) => identity::protect_memory(),
+        None => Ok(()),
+    }
+}
+
 const TAKE_OVER: &str = "take-over 1";
 const UPGRADE: &str = "upgrade 1";
 const END: &str = "end";
@@ -136,6 +150,9 @@ impl Program {
         }
         // It becomes the process that the supervisor watches.
         command.env_remove("WATCHDOG_PID");
+        if identity::is_memory_protected() {
+            command.env(PROTECT, "1");
+        }
         command
     }
 }

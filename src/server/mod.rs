@@ -9,6 +9,7 @@ mod listeners;
 mod monitor;
 mod notify;
 mod passive;
+mod signals;
 mod status;
 mod watchdog;
 
@@ -33,12 +34,13 @@ use crate::rt;
 use crate::sys::host;
 use crate::{control, data, tls, vfs};
 
-pub use handover::{HandOverError, Predecessor, Program, SOCKET_FILE, upgrade};
+pub use handover::{HandOverError, Predecessor, Program, SOCKET_FILE, protect_as_told, upgrade};
 pub use lifecycle::Lifecycle;
 pub use listeners::{Listeners, Opener, Passed, Role};
 pub use monitor::Outlets;
 pub use notify::Notifier;
 pub use passive::{PassiveNames, PassivePlan, PassiveTarget};
+pub use signals::{hold_ends, hold_signals};
 
 use accept::Acceptors;
 use handover::Retirement;
@@ -245,13 +247,15 @@ struct Signals {
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self {
+        let all = Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
             report: signal(SignalKind::user_defined1())?,
             upgrade: signal(SignalKind::user_defined2())?,
-        })
+        };
+        signals::release()?;
+        Ok(all)
     }
 
     async fn hear(&mut self, life: &mut Life, patience: Duration) -> Heard {

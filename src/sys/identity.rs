@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// An account of the system.
@@ -173,9 +173,39 @@ pub fn become_identity(identity: &Identity, keep_bind_service: bool) -> io::Resu
     if identity.user != 0 && rustix::process::geteuid().is_root() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    // SECURITY: memory holds keys and passwords; other processes of the account must not read it.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    protect_memory()?;
     forbid_new_privileges()
+}
+
+/// SECURITY: memory holds keys and passwords; other processes of the account must not read it.
+///
+/// # Errors
+/// The system's.
+pub fn protect_memory() -> io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// Whether [`protect_memory`] holds. It ends when a program is executed.
+#[must_use]
+pub fn is_memory_protected() -> bool {
+    dumpable_behavior().is_ok_and(|behavior| behavior == DumpableBehavior::NotDumpable)
+}
+
+/// Lets the program that this process is about to execute have `CAP_NET_BIND_SERVICE`, if this one has it: without an
+/// ambient capability nothing of what [`become_identity`] kept would be left. Makes system calls only, so it may run
+/// between fork and exec. Refused (by securebits, or a bounding set), the program starts without.
+pub fn pass_bind_service() {
+    let right = CapabilitySet::NET_BIND_SERVICE;
+    let Ok(mut sets) = rustix::thread::capabilities(None) else {
+        return;
+    };
+    if !sets.permitted.contains(right) {
+        return;
+    }
+    sets.inheritable |= right;
+    if rustix::thread::set_capabilities(None, sets).is_ok() {
+        let _ = rustix::thread::configure_capability_in_ambient_set(right, true);
+    }
 }
 
 /// No program that this process starts can gain privileges.

@@ -14,5 +14,6 @@ pub mod pass_fds;
 pub mod pipe;
 pub mod ring;
 pub mod sendfile;
+pub mod signals;
 pub mod socket;
 pub mod successor;

@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use super::identity;
+
 /// A process started by [`start`], until this is dropped.
 #[derive(Debug)]
 pub struct Started {
@@ -52,8 +54,9 @@ pub fn start(command: &mut Command) -> io::Result<Started> {
     Ok(Started { alive: writer })
 }
 
-/// Goes on as a child of the process that ends here.
+/// Goes on as a child of the process that ends here, with the right to bind low ports if there is one.
 fn leave_parent() -> io::Result<()> {
+    identity::pass_bind_service();
     // Not fork(3), which runs the handlers of libraries: this process has copied a single thread of several.
     // SAFETY: without flags and with no stack of its own, clone(2) is fork(2); every architecture takes these zeros.
     match unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } {

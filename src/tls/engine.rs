@@ -16,7 +16,7 @@ use rustls::{CipherSuite, ExtractedSecrets, HandshakeKind, ProtocolVersion, Serv
 use super::hello::prefers_chacha20;
 use super::protection::Protection;
 use super::record::complete_len;
-use super::sessions::{Scope, SessionKey};
+use super::sessions::{Holding, Scope, SessionKey};
 use super::{ControlTls, Role, Settings, Summary, TlsError};
 use crate::limits;
 
@@ -71,8 +71,8 @@ pub struct Engine {
     rooted: bool,
     /// Sessions issued to this data connection.
     issued: Vec<SessionKey>,
-    /// When the handshake began, the client had a ticket that it had not spent.
-    ticket_unspent: bool,
+    /// What sessions the client had when the handshake began; of a control connection none.
+    holding: Holding,
     /// After the handshake the client has sent something else than data and its end, which rustls may
     /// have an answer to that it does not show yet (RFC 8446 §4.6.3).
     spoke: bool,
@@ -101,7 +101,7 @@ impl Engine {
             foreign: false,
             rooted: false,
             issued: Vec::new(),
-            ticket_unspent: role != Role::Control && control.begin_data(),
+            holding: control.begin(role),
             spoke: false,
             held: 0,
         })
@@ -426,10 +426,9 @@ impl Engine {
         &self.issued
     }
 
-    /// Must the client have a session which it could have resumed? A TLS 1.2 session can be resumed
-    /// any number of times.
+    /// Must the client have a session which it could have resumed?
     pub(super) fn client_has_session(&self) -> bool {
-        self.ticket_unspent || !self.is_tls13()
+        self.holding.can_resume(self.connection.protocol_version())
     }
 
     /// Did the client offer a session of another client?

@@ -6,6 +6,7 @@
 //! of each such call, and restores what was there before: tasks that interleave on a core, and
 //! cores, do not see each other.
 
+mod holding;
 mod login;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -21,7 +22,11 @@ use zeroize::Zeroizing;
 
 use super::{Role, Settings};
 use crate::limits;
+use crate::sys::clock;
+use holding::Issues;
 use login::Login;
+
+pub(super) use holding::Holding;
 
 /// TLS 1.2 session identifiers and rustls' TLS 1.3 tickets of stored sessions are 32 random octets.
 pub(super) type SessionKey = [u8; 32];
@@ -228,8 +233,7 @@ pub struct ControlTls {
     opened: Instant,
     login: OnceCell<Login>,
     resumed: Cell<bool>,
-    /// A session was issued after the last handshake of a data connection had begun.
-    issued: Cell<bool>,
+    issues: Issues,
 }
 
 impl ControlTls {
@@ -240,7 +244,7 @@ impl ControlTls {
             opened,
             login: OnceCell::new(),
             resumed: Cell::new(false),
-            issued: Cell::new(false),
+            issues: Issues::default(),
         })
     }
 
@@ -282,14 +286,15 @@ impl ControlTls {
         self.resumed.get()
     }
 
-    /// The handshake of a data connection begins: must its client have a session that it has not
-    /// spent yet? Some clients keep only the latest ticket of TLS 1.3 and spend it once (RFC 8446
-    /// §C.4), so an upload, which brings no new one, leaves them without; and where several control
-    /// connections share a cache, another one may have taken it.
-    pub(super) fn begin_data(&self) -> bool {
+    /// A handshake begins: which sessions must its client have, if it is that of a data connection? An upload brings
+    /// no new one, and where several control connections share a cache, another one may have taken it.
+    pub(super) fn begin(&self, role: Role) -> Holding {
+        if role == Role::Control {
+            return Holding::Nothing;
+        }
         let client = self.client.borrow();
         let alone = Arc::strong_count(&client) == 1 && client.same_as.get().is_none();
-        self.issued.take() && alone
+        self.issues.begin(alone, clock::since_boot())
     }
 
     pub(super) fn set_has_resumed(&self) {
@@ -442,7 +447,7 @@ impl StoresServerSessions for SessionStore {
             if current.role == Role::Upload {
                 return None;
             }
-            current.control.issued.set(true);
+            current.control.issues.note(clock::since_boot());
             if current.role != Role::Control {
                 current.issued.push(key);
             }

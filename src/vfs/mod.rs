@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::proto::zone::Zone;
 use crate::proto::{FileError, FileReply, FileRequest, VirtualPath};
 use crate::quota::{Quota, Quotas};
 use crate::rt::SharedFd;
@@ -55,6 +56,8 @@ pub struct Settings {
     /// Permission bits that new files and directories do not get, 0 to 0o777. The umask of the
     /// process applies as well.
     pub umask: u32,
+    /// The time zone of dates in LIST.
+    pub list_zone: Zone,
     /// What directories held when they were last listed.
     pub directory_cache: Arc<DirectoryCache>,
     /// How much the files of accounts may hold.
@@ -66,6 +69,7 @@ impl Default for Settings {
         Self {
             hide_dot_files: false,
             umask: 0o022,
+            list_zone: Zone::default(),
             directory_cache: DirectoryCache::new(0),
             quotas: Quotas::new(None),
         }

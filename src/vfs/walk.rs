@@ -185,7 +185,7 @@ impl Root {
             },
             mounted,
             lines: Lines {
-                writer: LineWriter::new(now()),
+                writer: LineWriter::new(now()).in_zone(&self.settings.list_zone),
                 access: self.access_at(place),
                 shape,
                 own,
@@ -252,7 +252,9 @@ impl Root {
             }
             listing::name_line(&mut line, b"", name);
         } else {
-            LineWriter::new(now()).long(&mut line, &entry_of(name, own, text.to_bytes()));
+            LineWriter::new(now())
+                .in_zone(&self.settings.list_zone)
+                .long(&mut line, &entry_of(name, own, text.to_bytes()));
         }
         Ok(Listing::of_line(line))
     }

@@ -50,6 +50,7 @@ macro_rules! checks {
 }
 
 mod channel;
+mod clients;
 mod data;
 mod file_rules;
 mod files;

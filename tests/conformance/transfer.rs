@@ -322,20 +322,30 @@ fn c097(t: &Test) {
     t.put_zeros("f", LARGE);
     let mut client = t.session();
     let data = client.open("RETR f");
-    client.send("NOOP");
+    client.ok("NOOP", 200);
     client.send("PWD");
+    client.send("NOOP");
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(client.drain(data).len() as u64, LARGE);
-    client.expect(200);
     client.expect(257);
+    client.expect(200);
 
     let mut data = client.open("RETR f");
     data.take_exactly(1000);
     client.send("NOOP");
     client.send("ABOR");
-    client.expect(426);
     client.expect(200);
+    client.expect(426);
     client.expect(226);
+
+    // Sent with the command: never before 150, once.
+    let address = client.pasv();
+    let mut data = client.data(address);
+    client.send("RETR f\r\nNOOP");
+    client.expect(150);
+    client.secure_data(&mut data);
+    client.expect(200);
+    assert_eq!(client.drain(data).len() as u64, LARGE);
     client.ok("PWD", 257);
 }
 

@@ -204,6 +204,35 @@ fn a_limited_transfer_hears_abor_and_does_not_stall() {
     assert!(!log.contains("Stalled"), "{log}");
 }
 
+/// A chunk of a listing takes minutes here, in which the server has nothing to send.
+#[test]
+fn a_client_that_vanishes_while_its_transfer_waits_is_noticed() {
+    let accounts = accounts("vanished");
+    large(&accounts);
+    let many = accounts.home.join("many");
+    std::fs::create_dir(&many).unwrap();
+    for name in 0..2000 {
+        std::fs::write(many.join(format!("{name:0>100}")), b"").unwrap();
+    }
+    let options = [&CLEAR[..], &[DOWN, "1k", UP, "1k"]].concat();
+    let server = server(&accounts, &options);
+    for line in ["LIST many", "RETR large", "STOR g"] {
+        for mut client in [login(&server), login_clear(&server)] {
+            let mut data = client.open(line);
+            if line == "STOR g" {
+                data.send(&pattern(100_000)).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(300));
+            let start = Instant::now();
+            data.reset();
+            client.expect(426);
+            let time = start.elapsed();
+            assert!(time < Duration::from_secs(8), "{line}: {time:?}");
+            client.ok("NOOP", 200);
+        }
+    }
+}
+
 #[test]
 fn uploads_wait_without_stalling() {
     let accounts = accounts("slow-upload");
@@ -244,6 +273,180 @@ fn kernel_tls_keeps_to_the_rate_both_ways() {
         assert_same(&std::fs::read(accounts.home.join("g")).unwrap(), &octets);
         for way in [&format!("ktls-{route}"), "ktls-receive"] {
             assert!(server.wait_for_log(way), "not by {way}");
+        }
+    }
+}
+
+/// For so long a rate is measured, at the client or in the file.
+const MEASURED: Duration = Duration::from_secs(10);
+/// What comes first may be what the server made up for, or what buffers took in.
+const SETTLED: Duration = Duration::from_millis(1500);
+
+/// Octets a second between two moments that are [`MEASURED`] apart, of a counter that `look` reads.
+fn measured(mut look: impl FnMut() -> usize) -> f64 {
+    let start = Instant::now();
+    while start.elapsed() < SETTLED {
+        look();
+    }
+    let (from, before) = (Instant::now(), look());
+    let mut after = before;
+    while from.elapsed() < MEASURED {
+        after = look();
+    }
+    (after - before) as f64 / from.elapsed().as_secs_f64()
+}
+
+fn measured_download(mut client: Client, line: &str) -> f64 {
+    let mut data = client.open(line);
+    let mut octets = 0;
+    measured(|| {
+        octets += data.take().unwrap().len();
+        octets
+    })
+}
+
+/// As the file grows, so that neither a log nor a buffer tells.
+fn measured_upload(mut client: Client, name: &str, file: PathBuf) -> f64 {
+    let mut data = client.open(format!("STOR {name}"));
+    let sending = std::thread::spawn(move || {
+        let octets = pattern(64 << 10);
+        // Until the other end is closed.
+        while data.send(&octets).is_ok() {}
+    });
+    let rate = measured(|| {
+        std::thread::sleep(Duration::from_millis(5));
+        std::fs::metadata(&file).map_or(0, |there| there.len() as usize)
+    });
+    client.ok("ABOR", 426);
+    client.expect(226);
+    sending.join().unwrap();
+    rate
+}
+
+/// What of the limit came about, each measured by itself at the same time.
+fn assert_within_5_percent(works: Vec<(String, Box<dyn FnOnce() -> f64 + Send>)>) {
+    let running = works
+        .into_iter()
+        .map(|(what, work)| (what, std::thread::spawn(work)));
+    let running: Vec<_> = running.collect();
+    let rates = running
+        .into_iter()
+        .map(|(what, one)| (what, one.join().unwrap() / RATE as f64));
+    let rates: Vec<(String, f64)> = rates.collect();
+    for (what, ratio) in &rates {
+        eprintln!("{what}: {:.1} % of the limit", ratio * 100.0);
+    }
+    for (what, ratio) in &rates {
+        // Too fast is always the server's fault; too slow, by more than this, may be the machine's.
+        assert!(*ratio < 1.05, "{what}: {ratio}");
+        let least = if std::env::var_os("RINGFTPD_TEST_EXACT").is_some() {
+            0.95
+        } else {
+            0.5
+        };
+        assert!(*ratio > least, "{what}: {ratio}");
+    }
+}
+
+type Work = (String, Box<dyn FnOnce() -> f64 + Send>);
+
+fn works(server: &Server, accounts: &Accounts, way: &str, clear: bool) -> Vec<Work> {
+    let clients = |ascii: bool| {
+        let mut client = if clear {
+            login_clear(server)
+        } else {
+            login(server)
+        };
+        if ascii {
+            client.ok("TYPE A", 200);
+        }
+        client
+    };
+    let mut works: Vec<Work> = Vec::new();
+    for ascii in [false, true] {
+        let client = clients(ascii);
+        let what = format!("download, {way}, clear: {clear}, text: {ascii}");
+        works.push((
+            what,
+            Box::new(move || measured_download(client, "RETR endless")),
+        ));
+        let client = clients(ascii);
+        let name = format!("up-{way}-{clear}-{ascii}");
+        let file = accounts.home.join(&name);
+        let what = format!("upload, {way}, clear: {clear}, text: {ascii}");
+        works.push((what, Box::new(move || measured_upload(client, &name, file))));
+    }
+    works
+}
+
+/// A file that lasts, of lines, so that TYPE A has something to convert but not much.
+fn endless(accounts: &Accounts) {
+    let lines = format!("{}\n", "x".repeat(999)).repeat(30_000);
+    std::fs::write(accounts.home.join("endless"), lines).unwrap();
+}
+
+#[test]
+fn over_ten_seconds_a_limit_holds_within_5_percent_on_every_route() {
+    let accounts = accounts("exact");
+    endless(&accounts);
+    let servers = ["read", "sendfile", "splice"].map(|route| {
+        let options = [&CLEAR[..], &[DOWN, "2M", UP, "2M", "--route", route]].concat();
+        (route, server(&accounts, &options))
+    });
+    let mut all = Vec::new();
+    for (route, server) in &servers {
+        all.extend(works(server, &accounts, route, true));
+        if *route == "read" {
+            all.extend(works(server, &accounts, route, false));
+        }
+    }
+    assert_within_5_percent(all);
+    for (at, way) in [
+        (0, "clear"),
+        (0, "clear-ascii"),
+        (0, "user-tls"),
+        (0, "user-tls-ascii"),
+        (1, "clear-sendfile"),
+        (2, "clear-splice"),
+    ] {
+        let (_, server) = &servers[at];
+        assert!(
+            server.wait_for_log(&format!("route=\"{way}\"")),
+            "not by {way}"
+        );
+    }
+}
+
+/// The same where the kernel protects, in the lab: one route after another, because an emulator has little to give.
+#[test]
+fn kernel_tls_holds_within_5_percent_over_ten_seconds() {
+    if std::env::var_os("RINGFTPD_TEST_KTLS").is_none() {
+        return;
+    }
+    let accounts = accounts("exact-kernel-tls");
+    endless(&accounts);
+    for route in ["read", "sendfile", "splice"] {
+        let options = [DOWN, "2M", UP, "2M", "--ktls", "on", "--route", route];
+        let server = server(&accounts, &options);
+        let client = login(&server);
+        let down: Work = (
+            format!("download, ktls-{route}"),
+            Box::new(move || measured_download(client, "RETR endless")),
+        );
+        assert_within_5_percent(vec![down]);
+        assert!(
+            server.wait_for_log(&format!("ktls-{route}")),
+            "not by ktls-{route}"
+        );
+        if route == "read" {
+            let client = login(&server);
+            let file = accounts.home.join("up");
+            let up: Work = (
+                "upload, ktls-receive".to_owned(),
+                Box::new(move || measured_upload(client, "up", file)),
+            );
+            assert_within_5_percent(vec![up]);
+            assert!(server.wait_for_log("ktls-receive"), "not by ktls-receive");
         }
     }
 }

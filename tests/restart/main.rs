@@ -10,6 +10,7 @@ mod activation;
 #[path = "../common/mod.rs"]
 mod common;
 mod load;
+mod signals;
 mod supervisor;
 mod takeover;
 

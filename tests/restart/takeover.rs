@@ -365,3 +365,115 @@ fn root_takes_over_from_the_account_that_it_became() {
     drop(newest);
     std::fs::remove_dir_all(&home).unwrap();
 }
+
+/// What /proc tells of a process.
+fn status(process: &str, name: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap().trim().to_owned()
+}
+
+/// Its user, the owner of its memory, and its capabilities.
+fn kept(process: &str) -> (u32, u32, String) {
+    // Files of a process whose memory is closed are root's (proc(5)).
+    let memory = std::fs::metadata(format!("/proc/{process}/mem")).unwrap();
+    let user = status(process, "Uid:");
+    let user = user.split_whitespace().next().unwrap().parse().unwrap();
+    let owner = std::os::unix::fs::MetadataExt::uid(&memory);
+    (user, owner, status(process, "CapEff:"))
+}
+
+/// What a server that root started kept, its successors keep: the source ports of active mode, and closed memory.
+#[test]
+fn successors_of_a_server_of_root_keep_what_it_kept() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("only root can become another account");
+    }
+    let home = std::env::temp_dir().join(format!("ringftpd-kept-{}", std::process::id()));
+    std::fs::create_dir_all(&home).unwrap();
+    std::os::unix::fs::chown(&home, Some(65_534), Some(65_534)).unwrap();
+    std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // The account has to reach the program and the users file by itself.
+    let copy = home.join("ringftpd");
+    std::fs::copy(program(), &copy).unwrap();
+    let users = home.join("users.toml");
+    let single = crate::common::server::Accounts::single(USER, &process_directory().join("kept"));
+    std::fs::copy(&single.file, &users).unwrap();
+    std::os::unix::fs::chown(&users, Some(65_534), Some(65_534)).unwrap();
+    let text = std::fs::read_to_string(&users).unwrap();
+    let of_account = text.replace(single.home.to_str().unwrap(), home.to_str().unwrap());
+    std::fs::write(&users, of_account).unwrap();
+    let state = home.join("state");
+    let options = [
+        "--run-as",
+        "nobody",
+        "--users",
+        users.to_str().unwrap(),
+        "--state-dir",
+        state.to_str().unwrap(),
+    ];
+    let old = Server::start_by(&options, |command| {
+        let mut copied = Command::new(&copy);
+        copied.args(command.get_args()).current_dir("/");
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => copied.env(name, value),
+                None => copied.env_remove(name),
+            };
+        }
+        copied
+    });
+    let first = kept(&old.pid.to_string());
+    assert_eq!((first.0, first.1), (65_534, 0));
+    // A container may withhold the right.
+    let bounds = u64::from_str_radix(&status("self", "CapBnd:"), 16).unwrap();
+    let bind_service = 1 << 10;
+    assert_eq!(u64::from_str_radix(&first.2, 16), Ok(bounds & bind_service));
+    let mut successors = Vec::new();
+    for round in 1..=2 {
+        let open = || String::from_utf8_lossy(&old.log()).matches(OPEN).count() == round;
+        assert!(wait_until(PATIENCE, open), "not open");
+        let outcome = Command::new(&copy)
+            .args(["upgrade", "--state-dir"])
+            .arg(&state)
+            .output()
+            .unwrap();
+        assert!(outcome.status.success(), "{outcome:?}");
+        let words = String::from_utf8_lossy(&outcome.stdout).into_owned();
+        let number = words.split_whitespace().nth(1).unwrap().to_owned();
+        successors.push(Orphan::new(&number));
+        assert_eq!(kept(&number), first, "round {round}");
+    }
+    let mut client = Client::connect(&old, Port::Explicit);
+    client.settle(USER, PASSWORD);
+    client.download("NLST");
+    drop(successors);
+    std::fs::remove_dir_all(&home).unwrap();
+}
+
+#[test]
+fn an_upgrade_finds_the_server_by_its_configuration() {
+    let old = Server::start(&[]);
+    assert!(old.wait_for_log(OPEN), "nobody can take over");
+    let file = old.directory.join("server.toml");
+    let upgrade = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let mut command = Command::new(program());
+        command.args(["upgrade", "--config"]).arg(&file);
+        command.output().unwrap()
+    };
+    let wrong = upgrade("[process]\nstate-dri = \"state\"\n");
+    assert_eq!(wrong.status.code(), Some(78), "{wrong:?}");
+    let words = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(
+        words.contains("server.toml:2:1") && words.contains("state-dir"),
+        "{words}"
+    );
+    assert!(old.wait(MOMENT).is_none(), "replaced");
+    // Relative to the file.
+    let done = upgrade("[process]\nstate-dir = \"state\"\n");
+    assert!(done.status.success(), "{done:?}");
+    let words = String::from_utf8_lossy(&done.stdout).into_owned();
+    let _new = Orphan::new(words.split_whitespace().nth(1).unwrap());
+    assert_eq!(old.wait(PATIENCE).unwrap().code(), Some(0));
+}

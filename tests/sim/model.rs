@@ -407,6 +407,13 @@ impl Model {
             self.queue.remove(1);
             return;
         }
+        if self.opened && reply.code == 200 {
+            assert_eq!(self.ask, Some(Ask::Transfer), "200 for no transfer");
+            assert!(!self.progress_asked, "200 before the 211 that is due");
+            assert!(self.queue.get(1).is_some_and(is_noop), "200 for no NOOP");
+            self.queue.remove(1);
+            return;
+        }
         assert_eq!(self.ask, None, "{} too early", reply.code);
         let line = self.queue.pop_front().expect("looked at above");
         assert!(
@@ -520,6 +527,11 @@ impl Model {
             !stat || self.progress_asked || self.client_closed,
             "STAT not heard"
         );
+        let noop = self.queue.get(1).is_some_and(is_noop);
+        assert!(
+            !noop || self.progress_asked || self.client_closed,
+            "NOOP not heard"
+        );
     }
 
     /// Reading pauses when, and only when, the queue is full or nothing may be read.
@@ -593,4 +605,8 @@ pub(crate) fn without_telnet(octets: &[u8]) -> Vec<u8> {
         }
     }
     text
+}
+
+fn is_noop(line: &Line) -> bool {
+    line.verb() == Some(Verb::Noop)
 }

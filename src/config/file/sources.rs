@@ -138,7 +138,7 @@ impl Sources {
     ///
     /// # Errors
     /// As [`Sources::new`].
-    pub(super) fn only(file: &Path) -> Result<Self, Failure> {
+    pub(in crate::config) fn only(file: &Path) -> Result<Self, Failure> {
         let mut option = OsString::from("--config=");
         option.push(file);
         Self::new(vec![option])
@@ -157,6 +157,37 @@ impl Sources {
     pub fn load(&self) -> Result<Loaded, Refusal> {
         self.parse_given()?;
         self.load_from(&self.read()?, None)
+    }
+
+    /// The options of file and command line together, and how clap saw them. Files that they name may be missing:
+    /// whoever asks looks for them.
+    ///
+    /// # Errors
+    /// Everything else that keeps a server from running with them.
+    pub(in crate::config) fn options(&self) -> Result<(ServeOptions, ArgMatches), Refusal> {
+        self.parse_given()?;
+        let octets = self.read()?;
+        let survey = self.survey(&octets, None);
+        let problems = survey.problems.into_iter();
+        let problems = problems.filter(|problem| problem.exit != Exit::NoInput);
+        Problems::refuse(self.file_name(), problems.collect())?;
+        match survey.loaded {
+            Err(Refusal::Failure(failure)) if failure.exit == Exit::NoInput => {}
+            // It may be so only without the key whose file is missing; the parse below decides.
+            Err(Refusal::Usage(_)) => {}
+            loaded => drop(loaded?),
+        }
+        let parsed = self.parse_file(self.file_name(), &octets);
+        let overridden = |name: &str| self.pinned.iter().any(|setting| setting.name == name);
+        let entries = parsed.entries.iter();
+        let entries = entries.filter(|entry| !overridden(&entry.name));
+        let from_file = entries.map(|entry| (&entry.name, &entry.words));
+        let given = self.pinned.iter();
+        let given = given.map(|setting| (&setting.name, &setting.words));
+        let usage = |error| Refusal::Usage(Box::new(error));
+        let matches = parse_serve(&self.words(from_file.chain(given))).map_err(usage)?;
+        let options = ServeOptions::from_arg_matches(&matches).map_err(usage)?;
+        Ok((options, matches))
     }
 
     /// The contents of the file, empty without one.

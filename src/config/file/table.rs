@@ -9,7 +9,7 @@ use clap::builder::ValueHint;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, CommandFactory};
 
-use crate::config::CommandLine;
+use crate::config::{CommandLine, DoctorOptions};
 
 /// The section of each help heading.
 const SECTIONS: &[(&str, &str)] = &[
@@ -36,6 +36,7 @@ const LIVE: &[&str] = &[
     "passive-ports",
     "passive-address",
     "passive-address-for",
+    "passive-peer",
     "proxy-from",
     "proxy-others",
     "active",
@@ -54,6 +55,7 @@ const LIVE: &[&str] = &[
     "remove-partial",
     "hidden-name",
     "denied-name",
+    "list-zone",
     "ktls",
     "ktls-download",
     "ktls-upload",
@@ -364,26 +366,33 @@ impl Table {
 }
 
 /// The whole command line. Each flag of `serve` has a counterpart that unsets it where the configuration file
-/// sets it, `--no-ccc` for `--ccc`.
+/// sets it, `--no-ccc` for `--ccc`. `doctor` takes the same, and shows what it looks at.
 pub fn command() -> Command {
-    CommandLine::command().mut_subcommand("serve", |serve| {
-        let is_flag = |arg: &&Arg| matches!(arg.get_action(), ArgAction::SetTrue);
-        let flags: Vec<(String, String)> = serve
-            .get_arguments()
-            .filter(is_flag)
-            .filter_map(|arg| Some((arg.get_id().to_string(), arg.get_long()?.to_owned())))
-            .collect();
-        flags.into_iter().fold(serve, |serve, (id, long)| {
-            let unset = format!("{UNSET}{long}");
-            let opposite = Arg::new(unset.clone())
-                .long(unset.clone())
-                .action(ArgAction::SetTrue)
-                .overrides_with(&id)
-                .hide(true);
-            serve
-                .mut_arg(&id, |arg| arg.overrides_with(&unset))
-                .arg(opposite)
+    CommandLine::command()
+        .mut_subcommand("serve", with_opposites)
+        .mut_subcommand("doctor", |doctor| {
+            DoctorOptions::show(with_opposites(doctor))
         })
+}
+
+fn with_opposites(command: Command) -> Command {
+    let is_flag = |arg: &&Arg| matches!(arg.get_action(), ArgAction::SetTrue);
+    let flags: Vec<(String, String)> = command
+        .get_arguments()
+        .filter(is_flag)
+        .filter_map(|arg| Some((arg.get_id().to_string(), arg.get_long()?.to_owned())))
+        .filter(|(_, long)| !DoctorOptions::OWN.contains(&long.as_str()))
+        .collect();
+    flags.into_iter().fold(command, |command, (id, long)| {
+        let unset = format!("{UNSET}{long}");
+        let opposite = Arg::new(unset.clone())
+            .long(unset.clone())
+            .action(ArgAction::SetTrue)
+            .overrides_with(&id)
+            .hide(true);
+        command
+            .mut_arg(&id, |arg| arg.overrides_with(&unset))
+            .arg(opposite)
     })
 }
 

@@ -55,6 +55,8 @@ const SAMPLES: &[(&str, &str, &str, &str)] = &[
     ("remove-partial", "true", "[true]", ""),
     ("hidden-name", r#"["*.tmp", ".*"]"#, r#""a/b""#, ""),
     ("denied-name", r#"".ht*""#, r#"[""]"#, ""),
+    ("passive-peer", r#""resumed""#, r#""any""#, ""),
+    ("list-zone", r#""-03:30""#, r#""Mars""#, ""),
     ("ktls", r#""off""#, r#""never""#, ""),
     ("ktls-download", r#""on""#, "1.5", ""),
     ("ktls-upload", r#""auto""#, r#"{ a = 1 }"#, ""),

@@ -21,6 +21,9 @@ const FREE_PERCENT_MIN: u64 = 5;
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
+    if let Some(file) = &facts.config {
+        findings.push(configuration(file, facts));
+    }
     if let Some(file) = &facts.users {
         // The group may be that of a service that is not the owner.
         findings.push(secret("users-file", file, facts, 0o037, "640"));
@@ -73,6 +76,28 @@ fn secret(id: &str, file: &FileFacts, facts: &Facts, forbidden: u32, mode: &str)
     if file.mode & forbidden != 0 {
         return finding.bad(Severity::Warning, format!("chmod {mode} {}", quoted(&path)));
     }
+    replaceable(finding, file, facts)
+}
+
+/// The configuration file: whoever changes it decides what the server does. That it can be read has been shown.
+fn configuration(file: &FileFacts, facts: &Facts) -> Finding {
+    let path = file.path.display().to_string();
+    let finding = Finding::new("config-file", Group::Files)
+        .wanted("writable by its owner alone, of root or the server's account")
+        .why("it names what is served, to whom, and the account that root becomes")
+        .measured(format!(
+            "{path}: mode {:03o}, of user {}",
+            file.mode, file.owner
+        ));
+    if file.mode & 0o022 != 0 {
+        return finding.bad(Severity::Warning, format!("chmod go-w {}", quoted(&path)));
+    }
+    replaceable(finding, file, facts)
+}
+
+/// Warns if somebody else owns the file, or may put another one in its place.
+fn replaceable(finding: Finding, file: &FileFacts, facts: &Facts) -> Finding {
+    let path = file.path.display().to_string();
     let strange = file.owner != 0 && facts.account.user != 0 && file.owner != facts.account.user;
     if strange {
         return finding.bad(

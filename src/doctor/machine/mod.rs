@@ -88,6 +88,7 @@ impl Machine {
             firewall: self.firewall(&programs),
             programs,
             certificate: certificate::read(input, now),
+            config: input.config.as_deref().map(files::file),
             users: input.users.as_deref().map(files::file),
             key: input.key.as_deref().map(files::file),
             directory: input.directory.as_deref().map(|path| self.directory(path)),

@@ -12,6 +12,7 @@ fn put(root: &Path, files: &[(&str, &str)]) {
 
 fn input() -> Input {
     Input {
+        config: None,
         directory: None,
         certificate: None,
         key: None,

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! One command runs at a time. Lines queue in the splitter and are taken when nothing is awaited;
-//! of those queued behind a transfer only ABOR and STAT are looked at.
+//! of those queued behind a transfer only ABOR, STAT and NOOP are looked at.
 
 mod channel;
 mod dispatch;

@@ -77,7 +77,7 @@ impl Session {
         let (told, port) = match result {
             Ok(told) => (told.ip(), told.port()),
             Err(SetupError::NoPort) => {
-                return self.reply(Code::NoDataConnection, "No port is free.");
+                return self.reply(Code::NoDataConnection, "No passive port is free: try again, or ask for a wider range of passive ports.");
             }
             Err(SetupError::System) => {
                 return self.reply(Code::NoDataConnection, "Cannot listen now.");
@@ -259,8 +259,10 @@ impl Session {
         });
     }
 
-    /// During a transfer only ABOR, wherever it queues, and STAT without a path at the queue's
-    /// head are acted on (RFC 959 §4.1.3). ABOR stays queued: its 226 keeps its place.
+    /// During a transfer only ABOR, wherever it queues, and STAT without a path and NOOP at the queue's
+    /// head are acted on (RFC 959 §4.1.3). ABOR stays queued: its 226 keeps its place. NOOP is how clients keep the
+    /// control connection alive meanwhile; its 200 behind the final reply would be taken for that (Commons Net
+    /// counts replies and takes the last for the transfer's).
     pub(super) fn look_ahead(&mut self) {
         let Waiting::Transfer(running) = &mut self.waiting else {
             return;
@@ -274,16 +276,24 @@ impl Session {
             running.aborted = true;
             self.actions.push_back(Action::AbortTransfer);
         }
+        if running.asked {
+            // What is behind STAT is answered behind it.
+            return;
+        }
         let asks = self
             .splitter
             .queued()
             .next()
             .is_some_and(|line| command::is_bare(line, Verb::Stat));
-        if asks && !running.asked {
+        if asks {
             running.asked = true;
             self.splitter.next_line();
             self.ledger.take_up(Some(Verb::Stat), self.now);
             self.actions.push_back(Action::AskProgress);
+        } else if self.splitter.queued().next().is_some_and(is_noop) {
+            self.splitter.next_line();
+            self.ledger.take_up(Some(Verb::Noop), self.now);
+            self.reply(Code::Okay, "Okay.");
         }
     }
 
@@ -301,6 +311,12 @@ impl Session {
         }
         self.reply_end(end, running.context);
     }
+}
+
+/// Whether a line is NOOP, with or without an argument.
+fn is_noop(line: &[u8]) -> bool {
+    let (name, _) = command::split(line);
+    command::find(name).is_some_and(|row| row.verb == Verb::Noop)
 }
 
 const EXTENDED_ONLY: Refusal = (Code::BadSequence, "Only EPSV after EPSV ALL.");

@@ -326,6 +326,30 @@ fn a_client_that_has_spent_its_ticket_need_not_resume() {
     assert_eq!(judge(Role::Upload, &none), Err(NotResumed::Full));
 }
 
+/// Libraries forget sessions: after a day of nothing but one long transfer a full handshake is no theft.
+#[test]
+fn a_client_whose_sessions_are_old_need_not_resume() {
+    for version in VERSIONS {
+        let settings = settings(Resume::Prefer);
+        let mut client = Client::connect(&settings, Offer::Newest, version);
+        let resuming = std::mem::replace(&mut client.sessions, Sessions::new(Offer::Newest));
+        let judge = |client: &mut Client, sessions: &Arc<Sessions>, role| {
+            client.sessions = Arc::clone(sessions);
+            let pair = client.open(role);
+            client.check(Resume::Prefer, &pair)
+        };
+        let none = Sessions::new(Offer::Newest);
+        assert_eq!(judge(&mut client, &resuming, Role::Download), Ok(()));
+        let refused = judge(&mut client, &none, Role::Upload);
+        assert_eq!(refused, Err(NotResumed::Full));
+        assert_eq!(judge(&mut client, &resuming, Role::Download), Ok(()));
+        client.control.issues.age(limits::TLS_SESSION_KEPT_MIN);
+        assert_eq!(judge(&mut client, &none, Role::Upload), Ok(()));
+        // What is remembered longer is good longer.
+        assert_eq!(judge(&mut client, &resuming, Role::Download), Ok(()));
+    }
+}
+
 #[test]
 fn a_session_of_a_full_data_handshake_proves_nothing() {
     for version in VERSIONS {

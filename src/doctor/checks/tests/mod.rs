@@ -14,6 +14,7 @@ fn input() -> Input {
         directory: None,
         certificate: Some(PathBuf::from("/etc/chain.pem")),
         key: Some(PathBuf::from("/etc/key.pem")),
+        config: None,
         users: None,
         explicit: vec!["[::]:21".parse().unwrap()],
         implicit: vec!["[::]:990".parse().unwrap()],
@@ -117,6 +118,13 @@ fn facts() -> Facts {
             in_order: true,
             trusted: Some(true),
             ..Certificate::default()
+        }),
+        config: Some(FileFacts {
+            path: PathBuf::from("/etc/ringftpd/ringftpd.toml"),
+            problem: None,
+            mode: 0o644,
+            owner: 0,
+            open_parent: None,
         }),
         users: Some(FileFacts {
             path: PathBuf::from("/etc/ringftpd/users.toml"),

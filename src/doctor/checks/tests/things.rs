@@ -136,8 +136,8 @@ fn certificates_are_judged() {
 }
 
 #[test]
-fn files_are_judged() {
-    use Severity::{Advice, Error, Warning};
+fn files_that_decide_who_gets_in_are_judged() {
+    use Severity::{Error, Warning};
     let users = |change: fn(&mut FileFacts)| move |f: &mut Facts| change(f.users.as_mut().unwrap());
     spoilt(
         users(|f| f.mode = 0o644),
@@ -158,6 +158,25 @@ fn files_are_judged() {
         Warning,
         "chmod o-w '/etc/my dir'",
     );
+    let config =
+        |change: fn(&mut FileFacts)| move |f: &mut Facts| change(f.config.as_mut().unwrap());
+    spoilt(
+        config(|f| f.mode = 0o664),
+        "config-file",
+        Warning,
+        "chmod go-w /etc/ringftpd/ringftpd.toml",
+    );
+    spoilt(
+        config(open),
+        "config-file",
+        Warning,
+        "chmod o-w '/etc/my dir'",
+    );
+}
+
+#[test]
+fn the_directory_is_judged() {
+    use Severity::{Advice, Error, Warning};
     let directory = |change: fn(&mut DirectoryFacts)| {
         move |f: &mut Facts| change(f.directory.as_mut().unwrap())
     };

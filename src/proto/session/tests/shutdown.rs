@@ -43,7 +43,7 @@ fn transfers_may_end() {
     let mut wire = running();
     wire.session.handle_shutdown(false, wire.now);
     assert_eq!(wire.codes(), "");
-    assert_eq!(wire.tell("NOOP"), "");
+    assert_eq!(wire.tell("NOOP\r\nPWD"), "200");
     assert_eq!(
         wire.event(Event::TransferEnded(TransferEnd::Complete)),
         "226 421"

@@ -222,10 +222,13 @@ fn c096_stat_in_a_transfer() {
         text.starts_with("211-") && text.contains("Sending, 1234 octets"),
         "{text}"
     );
-    assert_eq!(wire.tell("NOOP\r\nSTAT"), "", "in its turn");
+    assert_eq!(
+        wire.tell("NOOP\r\nSTAT\r\nNOOP x\r\nPWD\r\nNOOP"),
+        "200 211 200"
+    );
     assert_eq!(
         wire.event(Event::TransferEnded(TransferEnd::Complete)),
-        "226 200 211"
+        "226 257 200"
     );
     let mut wire = running();
     assert_eq!(wire.tell("STAT d"), "");
@@ -240,9 +243,11 @@ fn stat_that_meets_the_end() {
     let mut wire = running();
     wire.session.handle_octets(b"STAT\r\n", wire.now);
     assert_eq!(wire.session.poll_action(), Some(Action::AskProgress));
+    wire.session.handle_octets(b"NOOP\r\n", wire.now);
+    assert_eq!(wire.session.poll_action(), None, "behind STAT");
     assert_eq!(
         wire.event(Event::TransferEnded(TransferEnd::Complete)),
-        "211 226"
+        "211 226 200"
     );
     assert_eq!(wire.event(Event::Progress(5)), "");
 }
@@ -250,14 +255,14 @@ fn stat_that_meets_the_end() {
 #[test]
 fn c097_c098_the_queue_waits() {
     let mut wire = running();
-    assert_eq!(wire.tell("NOOP\r\nPWD\r\nQUIT"), "");
+    assert_eq!(wire.tell("NOOP\r\nPWD\r\nQUIT"), "200");
     assert_eq!(
         wire.event(Event::TransferEnded(TransferEnd::Complete)),
-        "226 200 257 221"
+        "226 257 221"
     );
     assert!(wire.is_closed());
     let mut wire = running();
-    assert_eq!(wire.tell("NOOP\r\nABOR"), "426 200 226");
+    assert_eq!(wire.tell("NOOP\r\nABOR\r\nNOOP"), "200 426 226 200");
     let mut wire = running();
     assert_eq!(wire.tell("REIN"), "");
     assert_eq!(
