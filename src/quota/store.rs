@@ -11,6 +11,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_lc_rs::digest;
 use rustix::fs::{FlockOperation, flock};
@@ -51,6 +52,8 @@ pub(super) struct Store {
     run: File,
     boot: String,
     trusted_from: u64,
+    /// Nothing is written any more.
+    ended: AtomicBool,
 }
 
 impl Store {
@@ -67,6 +70,7 @@ impl Store {
             run,
             boot,
             trusted_from: now,
+            ended: AtomicBool::new(false),
         };
         let alone = match flock(&store.run, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => true,
@@ -123,8 +127,10 @@ impl Store {
         synced: Option<i64>,
         scanned: u64,
     ) -> io::Result<i64> {
-        let lock = open_private(&self.directory.join(LOCK_FILE))?;
-        flock(&lock, FlockOperation::LockExclusive)?;
+        let _lock = self.lock()?;
+        if self.ended.load(Ordering::Relaxed) {
+            return Ok(own);
+        }
         let octets = match (self.read(home), synced) {
             (Stored::Count(count), Some(synced)) => {
                 signed(count.octets).saturating_add(own - synced)
@@ -145,8 +151,12 @@ impl Store {
         written.map(|()| octets)
     }
 
-    /// Marks the counts as complete, unless another process goes on with them.
+    /// Marks the counts as complete, unless another process goes on with them. Nothing is written afterwards, as a thread
+    /// might whose turn comes late.
     pub(super) fn end(&self) {
+        let lock = self.lock();
+        self.ended.store(true, Ordering::Relaxed);
+        drop(lock);
         if flock(&self.run, FlockOperation::NonBlockingLockExclusive).is_ok()
             && let Err(error) = self.note_run(CLEAN)
         {
@@ -154,6 +164,13 @@ impl Store {
         }
         // The next process need not wait for the end of this one.
         let _ = flock(&self.run, FlockOperation::Unlock);
+    }
+
+    /// Held while a count is changed, by threads and processes alike.
+    fn lock(&self) -> io::Result<File> {
+        let lock = open_private(&self.directory.join(LOCK_FILE))?;
+        flock(&lock, FlockOperation::LockExclusive)?;
+        Ok(lock)
     }
 
     fn path(&self, home: &Path) -> PathBuf {
