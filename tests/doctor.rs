@@ -171,7 +171,7 @@ fn the_configuration_file_says_what_is_looked_at() {
     fs::create_dir(file("served")).unwrap();
     fs::write(
         file("c.toml"),
-        "directory = \"served\"\n[listening]\npassive-ports = \"45000-45009\"\nimplicit = \"off\"\n\
+        "directory = \"served\"\n[listening]\npassive-ports = \"45000-45009\"\nimplicit = \"off\"\nproxy-others = \"serve\"\n\
          [accounts]\nusers = \"users.toml\"\ncert = \"chain.pem\"\nanonymous = true\n[limits]\nconnections-max = 500\n",
     )
     .unwrap();

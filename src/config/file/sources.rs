@@ -179,8 +179,12 @@ impl Sources {
         }
         let parsed = self.parse_file(self.file_name(), &octets);
         let overridden = |name: &str| self.pinned.iter().any(|setting| setting.name == name);
+        let is_default = |entry: &Entry| {
+            let key = self.table.find(&entry.name);
+            key.is_some_and(|key| key.says_default(&entry.words))
+        };
         let entries = parsed.entries.iter();
-        let entries = entries.filter(|entry| !overridden(&entry.name));
+        let entries = entries.filter(|entry| !overridden(&entry.name) && !is_default(entry));
         let from_file = entries.map(|entry| (&entry.name, &entry.words));
         let given = self.pinned.iter();
         let given = given.map(|setting| (&setting.name, &setting.words));
