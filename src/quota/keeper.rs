@@ -25,8 +25,6 @@ pub(super) struct Keeper {
     store: OnceLock<Option<Arc<Store>>>,
     writer: Queue,
     scanner: Queue,
-    /// Where its threads may run: whoever needs them first is pinned.
-    cpus: Vec<usize>,
     stop: Arc<AtomicBool>,
 }
 
@@ -37,7 +35,6 @@ impl Keeper {
             store: OnceLock::new(),
             writer: OnceLock::new(),
             scanner: OnceLock::new(),
-            cpus: host::cores(),
             stop: Arc::default(),
         }
     }
@@ -123,10 +120,9 @@ impl Keeper {
         work: impl FnOnce(Receiver<Arc<Ledger>>) + Send + 'static,
     ) -> Option<Sender<Arc<Ledger>>> {
         let (sender, receiver) = channel();
-        let cpus = self.cpus.clone();
         let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
             // Nobody waits for it, so cores go first. Refused, it is in their way a little more.
-            let _ = host::unpin_thread(&cpus);
+            let _ = host::unpin_thread();
             let _ = rustix::process::setpriority_process(None, NICE);
             work(receiver);
         });

@@ -23,7 +23,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::limits;
-use crate::sys::{ktls, ring, sendfile, socket};
+use crate::sys::{host, ktls, ring, sendfile, socket};
 
 pub use buffers::{BUFFER_OCTETS, give_buffer, give_vector, take_buffer, take_vector};
 pub use busy_poll::{busy_poll, note_answer};
@@ -120,6 +120,10 @@ fn blocking_pool() -> &'static tokio::runtime::Runtime {
         tokio::runtime::Builder::new_current_thread()
             .max_blocking_threads(limits::BLOCKING_THREADS_MAX)
             .thread_name("blocking")
+            // It is started by a core, and would be pinned to that core's processor.
+            .on_thread_start(|| {
+                let _ = host::unpin_thread();
+            })
             .build()
             .expect("the runtime of the blocking pool needs no descriptors of its own")
     })

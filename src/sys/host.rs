@@ -36,15 +36,12 @@ pub fn pin_thread(cpu: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// Lets the calling thread run on any of these processors: a thread begins where the one that starts it may run.
+/// Lets the calling thread run wherever the main thread may: a thread begins where the one that starts it is pinned.
 ///
 /// # Errors
-/// The system's, when none of them may be used.
-pub fn unpin_thread(cpus: &[usize]) -> io::Result<()> {
-    let mut set = CpuSet::new();
-    for cpu in cpus.iter().copied().filter(|cpu| *cpu < CpuSet::MAX_CPU) {
-        set.set(cpu);
-    }
+/// The system's.
+pub fn unpin_thread() -> io::Result<()> {
+    let set = sched_getaffinity(Some(rustix::process::getpid()))?;
     Ok(sched_setaffinity(None, &set)?)
 }
 
@@ -267,9 +264,13 @@ mod tests {
         for cpu in cores() {
             let pinned = std::thread::spawn(move || {
                 pin_thread(cpu).unwrap();
-                cores()
+                let child = std::thread::spawn(|| {
+                    unpin_thread().unwrap();
+                    cores()
+                });
+                (cores(), child.join().unwrap())
             });
-            assert_eq!(pinned.join().unwrap(), [cpu]);
+            assert_eq!(pinned.join().unwrap(), (vec![cpu], cores()));
         }
         assert!(pin_thread(usize::MAX).is_err());
     }

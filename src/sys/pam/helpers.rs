@@ -295,6 +295,8 @@ fn settle(socket: BorrowedFd<'_>, name: &std::ffi::CStr) -> io::Result<()> {
         // SAFETY: the handler does nothing, which it may do at any time.
         unsafe { libc::signal(signal, nothing as extern "C" fn(i32) as libc::sighandler_t) };
     }
+    // The server, whose fork this is, holds some of them; programs that modules start would inherit that, too.
+    super::super::signals::release(&[Signal::HUP, Signal::USR1, Signal::USR2])?;
     // SAFETY: the default action, which programs of modules expect, in place of what Rust's start sets.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     Ok(())
