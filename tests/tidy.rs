@@ -10,7 +10,8 @@ use std::process::Command;
 /// What each module of the library may import. `limits` imports nothing and everybody may import it; binaries import
 /// anything. ARCHITECTURE.md explains the table.
 const IMPORTS: &[(&str, &[&str])] = &[
-    ("proto", &[]),
+    ("vhosts", &[]),
+    ("proto", &["vhosts"]),
     ("sys", &[]),
     ("logging", &[]),
     ("metrics", &[]),
@@ -18,7 +19,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("octets", &[]),
     ("auth", &["octets"]),
     ("bandwidth", &[]),
-    ("tls", &["sys"]),
+    ("tls", &["sys", "vhosts"]),
     ("rt", &["sys"]),
     ("vfs", &["proto", "rt", "sys"]),
     ("load", &["proto", "rt", "sys", "tls"]),
@@ -49,6 +50,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "sys",
             "tls",
             "vfs",
+            "vhosts",
         ],
     ),
     (
@@ -66,6 +68,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "sys",
             "tls",
             "vfs",
+            "vhosts",
         ],
     ),
     ("load", &["proto", "rt", "sys", "tls"]),
@@ -88,6 +91,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "sys",
             "tls",
             "vfs",
+            "vhosts",
         ],
     ),
 ];

@@ -12,6 +12,7 @@ mod permissions;
 #[cfg(test)]
 mod tests;
 mod users;
+mod welcome;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +30,7 @@ pub use bounds::Bounds;
 pub use password::{HashError, hash_password, random_password};
 pub use permissions::{Permissions, PermissionsError};
 pub use users::{User, UsersError, UsersFile, check_user_name};
+pub use welcome::{BadWelcome, Welcome};
 
 use accounts::Entry;
 
@@ -109,14 +111,20 @@ impl Authenticator {
         Ok(Arc::new(Self {
             key,
             turns: Arc::new(Semaphore::new(limits::PASSWORD_HASHES_AT_ONCE_MAX)),
-            state: Mutex::new(State {
-                generation: 0,
-                accounts: Arc::new(accounts),
-                remembered: HashMap::new(),
-                running: HashMap::new(),
-            }),
+            state: Mutex::new(State::new(accounts)),
             hashes_computed: AtomicU64::new(0),
         }))
+    }
+
+    /// Another one with accounts of its own, as of a virtual host. Both compute as many hashes together as one.
+    #[must_use]
+    pub fn beside(&self, accounts: Accounts) -> Arc<Self> {
+        Arc::new(Self {
+            key: self.key.clone(),
+            turns: Arc::clone(&self.turns),
+            state: Mutex::new(State::new(accounts)),
+            hashes_computed: AtomicU64::new(0),
+        })
     }
 
     /// Puts other accounts into force and forgets every remembered credential. Sessions that are
@@ -199,6 +207,15 @@ impl Authenticator {
 }
 
 impl State {
+    fn new(accounts: Accounts) -> Self {
+        Self {
+            generation: 0,
+            accounts: Arc::new(accounts),
+            remembered: HashMap::new(),
+            running: HashMap::new(),
+        }
+    }
+
     fn recall(&mut self, user: &[u8], digest: &Digest, now: Instant) -> Verdict {
         let remembered = self.remembered.get(user)?;
         if remembered.until <= now {

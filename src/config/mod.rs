@@ -6,6 +6,7 @@ mod bandwidth;
 mod doctor;
 mod failure;
 mod file;
+mod hosts;
 mod logs;
 mod metrics;
 mod network;
@@ -44,6 +45,7 @@ pub use file::{
     Problems, Refusal, Section, Sources, Structures, check_config, command, manual,
     run_config_command, structures,
 };
+pub use hosts::{HostOptions, HostsOptions};
 pub use metrics::MetricsOptions;
 pub use network::{NetworkOptions, ProxyOthers};
 pub use options::{ActiveSourcePort, Command, CommandLine, Protect, Resume, ServeOptions, Switch};

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::file::{Loaded, Refusal, Reloader, Sources};
+use super::hosts::{self, HostsInForce};
 use super::restart::Origin;
 use super::running::{self, Running};
 use super::{
-    Access, AccountSource, ActiveSourcePort, Checked, CurlTrust, Exit, Failure, Privileges,
-    Protect, kernel_tls, log_kernel_tls, print_listeners, print_metrics, print_welcome,
+    Access, AccountSource, ActiveSourcePort, CertificateFiles, Checked, CurlTrust, Exit, Failure,
+    Privileges, Protect, kernel_tls, log_kernel_tls, print_listeners, print_metrics, print_welcome,
 };
 use crate::admission::Admission;
 use crate::auth::Authenticator;
@@ -41,7 +42,8 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     let descriptors = host::raise_descriptor_limit();
     let began = rt::now();
     let (report, policy) = kernel_tls(checked.routes, began)?;
-    let privileges = Privileges::prepare(checked)?;
+    let hosts = &loaded.structures.hosts;
+    let privileges = Privileges::prepare(checked, &hosts.list)?;
     let source = AccountSource::new(checked, privileges.keeper())?;
     let listening = |address, error| {
         let explicit = checked.explicit.contains(&address);
@@ -56,22 +58,33 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
         .map_err(|failure| loaded.origins.locate_at("metrics", failure))?;
     let certificate = CertificateSource::new(checked, privileges.keeper());
     let identity = certificate.load()?;
-    let tls = tls::Settings::new(&identity, resume(checked))
+    let keeper = privileges.keeper();
+    let identities = hosts::load_identities(checked, hosts, identity.clone(), &keeper)?;
+    let tls = tls::Settings::of(&identities, resume(checked))
         .map_err(|error| Failure::new(Exit::System, error.to_string()))?;
     let home = privileges.drop()?;
-    let accounts = source.load(&home)?;
-    privileges.check_homes(&accounts, &home)?;
+    let accounts = hosts::load_accounts(checked, hosts, &source, &home)?;
+    for accounts in accounts.each() {
+        privileges.check_homes(accounts, &home)?;
+    }
     let transfer_log = super::logs::open(&mut log, checked.transfer_log.as_ref())?;
-    let authenticator = Authenticator::new(accounts)
+    let authenticator = Authenticator::new(accounts.own)
         .map_err(|_| Failure::new(Exit::System, "the system gives no random numbers"))?;
     let outlets = super::metrics::outlets(
         metrics,
         checked.histogram_log.as_deref(),
         checked.histogram_interval,
     )?;
+    hosts::log_fingerprints(hosts, &identities);
     log_kernel_tls(&report, &policy, checked.routes, began);
     let running = Running {
-        keeper: privileges.keeper(),
+        hosts: HostsInForce::make(
+            hosts,
+            accounts.hosts,
+            &authenticator,
+            &HostsInForce::default(),
+        ),
+        keeper,
         home,
         one_time: source.one_time().cloned(),
         report,
@@ -131,28 +144,40 @@ impl CertificateSource {
                 key,
                 keeper,
             } => {
-                let read = |path: &Path| {
-                    keeper
-                        .read(path)
-                        .map_err(|error| Failure::file(Exit::NoInput, path, error))
-                };
-                tls::Identity::from_pem(&read(certificate)?, &read(key)?).map_err(|error| {
-                    let files = format!("{}, {}", certificate.display(), key.display());
-                    Failure::new(Exit::Config, format!("{files}: {error}"))
-                })
+                let (certificate, key) = (certificate.clone(), key.clone());
+                load_identity(&CertificateFiles { certificate, key }, keeper)
             }
             Self::SelfSigned(directory) => tls::Identity::self_signed_in(directory)
                 .map_err(|error| Failure::new(Exit::Config, error.to_string())),
         }?;
-        warn_of_expiry(&identity);
+        warn_of_expiry(&identity, "the server");
         Ok(identity)
     }
 }
 
-fn warn_of_expiry(identity: &tls::Identity) {
+/// Reads a certificate and its key.
+pub(super) fn load_identity(
+    files: &CertificateFiles,
+    keeper: &Keeper,
+) -> Result<tls::Identity, Failure> {
+    let CertificateFiles { certificate, key } = files;
+    let read = |path: &Path| {
+        keeper
+            .read(path)
+            .map_err(|error| Failure::file(Exit::NoInput, path, error))
+    };
+    tls::Identity::from_pem(&read(certificate)?, &read(key)?).map_err(|error| {
+        let files = format!("{}, {}", certificate.display(), key.display());
+        Failure::new(Exit::Config, format!("{files}: {error}"))
+    })
+}
+
+pub(super) fn warn_of_expiry(identity: &tls::Identity, of: &str) {
     let soon = std::time::SystemTime::now() + limits::CERTIFICATE_EXPIRY_WARNING;
     if identity.expires().is_some_and(|expires| expires < soon) {
-        tracing::warn!("the certificate expires within 14 days: renew it, then send SIGHUP");
+        tracing::warn!(
+            "the certificate of {of} expires within 14 days: renew it, then send SIGHUP"
+        );
     }
 }
 
@@ -187,6 +212,7 @@ pub(super) fn settings(checked: &Checked, running: &Running) -> server::Settings
             login_time_max: timers.login,
             idle_time_max: timers.idle,
             bad_login_delay: timers.bad_login_delay,
+            hosts: running.hosts.session.clone(),
             ..session::Settings::default()
         }),
         data: Arc::new(data::Settings {
@@ -212,6 +238,7 @@ pub(super) fn settings(checked: &Checked, running: &Running) -> server::Settings
         drain_time_max: timers.drain,
         admission: Arc::clone(&running.admission),
         authenticator: Arc::clone(&running.authenticator),
+        hosts: Arc::clone(&running.hosts.control),
         transfer_log: running.transfer_log.clone(),
         passive: PassiveNames::new(checked.passive.clone()),
     }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tracing::{debug, trace, warn};
 
+use super::host::distinct_name;
 use super::{Connection, Core, Letter};
 use crate::admission::UserPermit;
 use crate::auth::{Account, Check, CheckFailed, Permissions};
@@ -19,7 +20,7 @@ use crate::proto::{
 };
 use crate::rt::{self, Duty};
 use crate::tls::Role;
-use crate::{data, limits, vfs};
+use crate::{data, limits, vfs, vhosts};
 
 /// A user who is logged in.
 pub(super) struct Login {
@@ -85,7 +86,8 @@ impl Connection {
                 let now = rt::now();
                 self.marks.handshake = Some(now);
                 let deadline = now + self.settings.handshake_time_max;
-                self.channel.start_tls(&self.settings.tls, deadline)?;
+                let host = self.session.host().cloned();
+                self.channel.start_tls(&self.settings.tls, host, deadline)?;
             }
             Action::EndTls => self
                 .channel
@@ -125,8 +127,8 @@ impl Connection {
         if self.is_banned(now) {
             return self.logged_in(Err(LoginVerdict::Banned), now);
         }
-        let check = self.core.authenticator.check(user, password, now);
-        let core = Rc::clone(&self.core);
+        let check = self.authenticator().check(user, password, now);
+        let (core, realm) = (Rc::clone(&self.core), self.realm());
         let unavailable = Letter::LoggedIn(Err(LoginVerdict::Unavailable));
         let duty = Duty::new(&self.mailbox, unavailable);
         rt::spawn(in_this_session(async move {
@@ -139,7 +141,7 @@ impl Connection {
                 Check::Wait(waiting) => waiting.verdict().await,
             };
             duty.done(Letter::LoggedIn(match verdict {
-                Ok(Some(account)) => core.admit(account).await,
+                Ok(Some(account)) => core.admit(account, realm).await,
                 Ok(None) => Err(LoginVerdict::Refused),
                 Err(CheckFailed) => Err(LoginVerdict::Unavailable),
             }));
@@ -150,10 +152,11 @@ impl Connection {
         let peer = self.peer.ip().to_canonical();
         let verdict = match login {
             Ok(login) => {
-                let user = login.account.name.as_str();
                 if let Some(control) = self.channel.control_tls() {
-                    control.logged_in(user, peer, now);
+                    let user = distinct_name(&login.account, self.realm().as_deref());
+                    control.logged_in(&user, peer, now);
                 }
+                self.welcome();
                 self.log_login(&login.account);
                 self.login = Some(login);
                 LoginVerdict::Granted
@@ -279,18 +282,24 @@ impl Connection {
 
 impl Core {
     /// Lets a user in whose password was right.
-    async fn admit(self: Rc<Self>, account: Arc<Account>) -> Result<Login, LoginVerdict> {
+    async fn admit(
+        self: Rc<Self>,
+        account: Arc<Account>,
+        realm: Option<Arc<vhosts::Host>>,
+    ) -> Result<Login, LoginVerdict> {
+        let name = distinct_name(&account, realm.as_deref());
         let own_max = account.bounds.sessions_max.map(|max| max as usize);
         let permit = self
             .admission
-            .enter_user(&account.name, own_max)
+            .enter_user(&name, own_max)
             .ok_or(LoginVerdict::TooManySessions)?;
         let root = self.root_of(&account).ok_or(LoginVerdict::Unavailable)?;
         let rates = UserRates {
             download: account.bounds.rate_download,
             upload: account.bounds.rate_upload,
         };
-        let bandwidth = self.settings().bandwidth.session(&account.name, rates);
+        let bandwidth = self.settings().bandwidth.session(&name, rates);
+        drop(name);
         Ok(Login {
             account,
             root,

@@ -14,12 +14,14 @@
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::limits;
 use crate::proto::proxy::begins_header;
 use crate::rt::Socket;
 use crate::tls::{self, ControlTls, Engine, Progress, Role};
+use crate::vhosts::Host;
 
 /// Octets queued for a client that does not read, before its commands have to wait.
 const OUTGOING_OCTETS_MAX: usize = 64 * 1024;
@@ -130,14 +132,16 @@ impl Channel {
         Ok(())
     }
 
-    /// Goes over to TLS. Octets that came behind the end of an earlier TLS session are the
+    /// Goes over to TLS, as the host that HOST has chosen. Octets that came behind the end of an earlier TLS session are the
     /// beginning of the handshake.
     pub(super) fn start_tls(
         &mut self,
         settings: &tls::Settings,
+        host: Option<Arc<Host>>,
         deadline: Instant,
     ) -> io::Result<()> {
         let control = ControlTls::new(settings, self.opened);
+        control.set_host(host);
         let engine = Engine::new(settings, Role::Control, &control).map_err(io::Error::other)?;
         self.layer = Layer::Handshake(Box::new(engine));
         self.control_tls = Some(control);

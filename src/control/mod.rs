@@ -8,6 +8,7 @@
 mod actions;
 mod channel;
 mod failures;
+mod host;
 mod log;
 mod marks;
 mod passive;
@@ -35,6 +36,8 @@ use crate::proto::{Event, FileError, LoginVerdict, Transfer, TransferReady};
 use crate::rt::{self, Alarm, Mailbox, Readiness, Socket};
 use crate::{data, tls, vfs};
 
+pub use host::Host;
+
 use actions::Login;
 use channel::{Change, Channel};
 use marks::Marks;
@@ -60,6 +63,8 @@ pub struct Settings {
     pub transfer_log: Option<Arc<TransferLog>>,
     /// Certificates and TLS policy.
     pub tls: tls::Settings,
+    /// Virtual hosts, in the order of their names' indices.
+    pub hosts: Arc<[Host]>,
 }
 
 /// What all control connections of a core share.
@@ -359,6 +364,7 @@ impl Connection {
                 self.handshake_ended(summary.resumed);
                 debug!(peer = %self.peer, %summary, "control connection protected");
             }
+            self.take_server_name();
             self.session.handle_event(Event::TlsUp, now);
         }
         if !plain.is_empty() {

@@ -13,6 +13,7 @@ mod detached;
 mod engine;
 mod error;
 mod hello;
+mod hosts;
 mod identity;
 mod offload;
 mod opener;
@@ -32,7 +33,6 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 
 use crate::limits;
@@ -40,6 +40,7 @@ use crate::limits;
 pub use detached::{DetachError, DetachedTls, Parties, Party};
 pub use engine::{Engine, Progress, sealed_len};
 pub use error::TlsError;
+pub use hosts::Identities;
 pub use identity::{CERTIFICATE_FILE as SELF_SIGNED_CERTIFICATE_FILE, Identity, IdentityError};
 pub use offload::OffloadError;
 pub use opener::{BadRecord, RecordOpener};
@@ -118,19 +119,27 @@ impl Settings {
     /// # Errors
     /// When the cryptographic provider does not support TLS 1.2 and TLS 1.3.
     pub fn new(identity: &Identity, resume: Resume) -> Result<Self, rustls::Error> {
-        let store = Arc::new(SessionStore::new(resume != Resume::Off));
-        Self::build(identity, resume, store)
+        Self::of(&identity.clone().into(), resume)
     }
 
-    /// Another certificate and policy. The sessions stay, unless resumption is switched on or off.
+    /// The same with virtual hosts.
     ///
     /// # Errors
     /// As [`Settings::new`].
-    pub fn renewed(&self, identity: &Identity, resume: Resume) -> Result<Self, rustls::Error> {
+    pub fn of(identities: &Identities, resume: Resume) -> Result<Self, rustls::Error> {
+        let store = Arc::new(SessionStore::new(resume != Resume::Off));
+        Self::build(identities, resume, store)
+    }
+
+    /// Other certificates and policy. The sessions stay, unless resumption is switched on or off.
+    ///
+    /// # Errors
+    /// As [`Settings::new`].
+    pub fn renewed(&self, identities: &Identities, resume: Resume) -> Result<Self, rustls::Error> {
         if self.store.enabled() == (resume != Resume::Off) {
-            return Self::build(identity, resume, Arc::clone(&self.store));
+            return Self::build(identities, resume, Arc::clone(&self.store));
         }
-        Self::new(identity, resume)
+        Self::of(identities, resume)
     }
 
     /// The policy these settings were made with.
@@ -144,12 +153,12 @@ impl Settings {
     }
 
     fn build(
-        identity: &Identity,
+        identities: &Identities,
         resume: Resume,
         store: Arc<SessionStore>,
     ) -> Result<Self, rustls::Error> {
         let config = |role| {
-            let mut server = configure(identity, &store, resume, role)?;
+            let mut server = configure(identities, &store, resume, role)?;
             let client = Arc::new(server.clone());
             server.ignore_client_order = true;
             Ok::<_, rustls::Error>(Ordered {
@@ -200,16 +209,15 @@ fn provider() -> CryptoProvider {
 /// ticketer would bypass it and stays off (the default). Early data stays refused: tickets are
 /// multi-use, so it could be replayed (RFC 8446 §8).
 fn configure(
-    identity: &Identity,
+    identities: &Identities,
     store: &Arc<SessionStore>,
     resume: Resume,
     role: Role,
 ) -> Result<ServerConfig, rustls::Error> {
-    let certified = Arc::clone(identity.certified_key());
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        .with_cert_resolver(identities.resolver());
     config.session_storage = Arc::clone(store) as Arc<_>;
     config.max_early_data_size = 0;
     config.send_half_rtt_data = false;

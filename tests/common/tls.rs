@@ -210,6 +210,12 @@ impl Profile {
         self
     }
 
+    /// The same client without the server's name in its ClientHello.
+    pub fn without_name(mut self) -> Self {
+        self.base.enable_sni = false;
+        self
+    }
+
     /// A configuration that resumes sessions out of this profile's tickets.
     pub fn resuming(&self) -> Arc<ClientConfig> {
         self.resuming_from(&self.tickets)

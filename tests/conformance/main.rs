@@ -54,6 +54,7 @@ mod data;
 mod files;
 mod fixture;
 mod hostile;
+mod hosts;
 mod listings;
 mod login;
 mod passive_names;

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use super::blame::Origins;
 use super::problem::{Problem, Problems};
 use super::sources::{Loaded, Refusal, Sources};
+use crate::config::hosts::check_files;
 use crate::config::{Exit, Failure, users_store};
 use crate::sys::keeper::Keeper;
 use crate::{limits, tls};
@@ -59,6 +60,15 @@ fn examine(loaded: &Loaded) -> Vec<Problem> {
     }
     if let Some(files) = &loaded.checked.certificate {
         add("cert", check_certificate(&files.certificate, &files.key));
+    }
+    for host in &loaded.structures.hosts.list {
+        for failure in check_files(host, check_users, check_certificate) {
+            problems.push(Problem {
+                place: Some(host.place),
+                message: format!("host {}: {}", host.name, failure.message),
+                exit: failure.exit,
+            });
+        }
     }
     problems
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::sections::Structures;
 use super::sources::{Effective, Loaded, Refusal, Sources};
 use super::table::Change;
+use crate::config::hosts::{self, AllAccounts};
 use crate::config::running::Running;
 use crate::config::serve::CertificateSource;
 use crate::config::{AccountSource, Checked, Exit, Failure};
@@ -22,6 +24,7 @@ pub(in crate::config) struct Reloader<'a> {
     running: Running,
     /// The configuration in force.
     checked: Checked,
+    structures: Structures,
     /// Its values; of keys that only a new process takes, those of the start.
     in_force: Effective,
     /// Chosen at the start.
@@ -31,6 +34,7 @@ pub(in crate::config) struct Reloader<'a> {
 /// A new configuration, and how it differs.
 struct Changed {
     checked: Checked,
+    structures: Structures,
     in_force: Effective,
     /// Words for the log: what is in force from now on.
     live: Vec<String>,
@@ -40,8 +44,8 @@ struct Changed {
 
 /// Accounts and certificate for a configuration.
 struct Parts {
-    accounts: Result<crate::auth::Accounts, Failure>,
-    identity: Result<tls::Identity, Failure>,
+    accounts: Result<AllAccounts, Failure>,
+    identities: Result<tls::Identities, Failure>,
 }
 
 impl<'a> Reloader<'a> {
@@ -55,6 +59,7 @@ impl<'a> Reloader<'a> {
             sources,
             running,
             checked: loaded.checked.clone(),
+            structures: loaded.structures.clone(),
             in_force,
             state_directory,
         }
@@ -69,15 +74,15 @@ impl<'a> Reloader<'a> {
             None
         });
         let Some(changed) = changed else {
-            let parts = self.parts(&self.checked);
+            let parts = self.parts(&self.checked, &self.structures);
             return self.renew(parts);
         };
-        let parts = self.parts(&changed.checked);
+        let parts = self.parts(&changed.checked, &changed.structures);
         match self.take(changed, parts) {
             Ok(reloaded) => Some(reloaded),
             Err(failure) => {
                 tracing::error!("configuration not reloaded, the old one stays: {failure}");
-                let parts = self.parts(&self.checked);
+                let parts = self.parts(&self.checked, &self.structures);
                 self.renew(parts)
             }
         }
@@ -134,6 +139,7 @@ impl<'a> Reloader<'a> {
             .pin(new, &self.in_force, |name| self.is_live(name))?;
         Ok(Changed {
             checked,
+            structures: loaded.structures.clone(),
             in_force,
             live,
             restart,
@@ -169,20 +175,24 @@ impl<'a> Reloader<'a> {
         format!("{name} ({} -> {})", words(old), words(new))
     }
 
-    fn parts(&self, checked: &Checked) -> Parts {
+    fn parts(&self, checked: &Checked, structures: &Structures) -> Parts {
         let running = &self.running;
+        let hosts = &structures.hosts;
         let accounts = AccountSource::again(checked, &running.keeper, running.one_time.as_ref());
         Parts {
-            accounts: accounts.and_then(|source| source.load(&running.home)),
-            identity: CertificateSource::new(checked, Arc::clone(&running.keeper)).load(),
+            accounts: accounts
+                .and_then(|source| hosts::load_accounts(checked, hosts, &source, &running.home)),
+            identities: CertificateSource::new(checked, Arc::clone(&running.keeper))
+                .load()
+                .and_then(|own| hosts::load_identities(checked, hosts, own, &running.keeper)),
         }
     }
 
     /// Puts a changed configuration into force, as a whole or not at all.
     fn take(&mut self, changed: Changed, parts: Parts) -> Result<Reloaded, Failure> {
-        let (accounts, identity) = (parts.accounts?, parts.identity?);
+        let (accounts, identities) = (parts.accounts?, parts.identities?);
         let running = &mut self.running;
-        let tls = running.renewed_tls(&identity, &changed.checked)?;
+        let tls = running.renewed_tls(&identities, &changed.checked)?;
         let kernel_tls = if changed.checked.routes == self.checked.routes {
             None
         } else {
@@ -191,12 +201,12 @@ impl<'a> Reloader<'a> {
             Some(KernelTlsPolicy::new(&running.report, wishes, rt::now()))
         };
         // Nothing fails from here on.
-        running.authenticator.replace(accounts);
+        running.replace_accounts(&changed.structures.hosts, accounts);
         running.tls = tls;
         if let Some(policy) = kernel_tls {
             running.kernel_tls = Arc::new(policy);
         }
-        let fingerprint = identity.sha256_fingerprint();
+        let fingerprint = identities.own.sha256_fingerprint();
         let live = changed.live.join(", ");
         let tell = || tracing::info!(changed = %live, %fingerprint, "configuration reloaded");
         // With the level that lets it through, the old one or the new one.
@@ -208,7 +218,9 @@ impl<'a> Reloader<'a> {
         if !told {
             tell();
         }
+        hosts::log_fingerprints(&changed.structures.hosts, &identities);
         self.checked = changed.checked;
+        self.structures = changed.structures;
         self.in_force = changed.in_force;
         Ok((
             self.running.settings(&self.checked),
@@ -220,14 +232,15 @@ impl<'a> Reloader<'a> {
     fn renew(&mut self, parts: Parts) -> Option<Reloaded> {
         match parts.accounts {
             Ok(accounts) => {
-                self.running.authenticator.replace(accounts);
+                let hosts = &self.structures.hosts;
+                self.running.replace_accounts(hosts, accounts);
                 tracing::info!("accounts reloaded");
             }
             Err(failure) => tracing::error!("accounts not reloaded, the old ones stay: {failure}"),
         }
-        let renewed = parts.identity.and_then(|identity| {
-            let tls = self.running.renewed_tls(&identity, &self.checked)?;
-            Ok((tls, identity.sha256_fingerprint()))
+        let renewed = parts.identities.and_then(|identities| {
+            let tls = self.running.renewed_tls(&identities, &self.checked)?;
+            Ok((tls, identities.own.sha256_fingerprint()))
         });
         match renewed {
             Ok((tls, fingerprint)) => {

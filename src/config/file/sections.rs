@@ -4,19 +4,34 @@
 //! each with several settings, is a row in [`SECTIONS`] with a parser, an example and a field in [`Structures`].
 
 use std::ops::Range;
+use std::path::Path;
 
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::hosts::HOSTS;
 use super::problem::{Place, Problem};
 use super::table::Change;
+use crate::config::hosts::{HostOptions, HostsOptions};
 
 /// The rows, in the order in which the example shows them.
-pub(super) const SECTIONS: &[Section] = &[];
+pub(super) const SECTIONS: &[Section] = &[HOSTS];
 
 /// What such sections say, parsed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Structures {}
+pub struct Structures {
+    /// `[[hosts]]`.
+    pub hosts: HostsOptions,
+}
+
+impl Structures {
+    /// Relative paths begin at this directory.
+    pub(super) fn begin_at(&mut self, base: &Path) {
+        for path in self.hosts.list.iter_mut().flat_map(HostOptions::paths) {
+            *path = base.join(&*path);
+        }
+    }
+}
 
 /// One of them.
 pub struct Section {

@@ -139,6 +139,7 @@ impl Session {
     /// handshake and greet after it (MS-FTPS 3.2.5.3).
     pub(super) fn reinitialise(&mut self) {
         self.log_out();
+        self.forget_host();
         self.parameters = Parameters::default();
         self.greet();
         if self.channel == Channel::Protected {

@@ -1,5 +1,7 @@
 //! USER and PASS.
 
+use std::sync::Arc;
+
 use super::{Life, Session, Waiting, after};
 use crate::limits;
 use crate::proto::event::{Action, LoginVerdict, Secret};
@@ -56,7 +58,7 @@ impl Session {
                 self.logged_in_before = true;
                 self.failures = 0;
                 self.passwords_rejected = 0;
-                self.reply(Code::LoggedIn, "Logged in.");
+                self.reply_to_login(Code::LoggedIn, "Logged in.");
             }
             (LoginVerdict::Unavailable, _) => self.depart("This account cannot be served now."),
             (LoginVerdict::TooManySessions, _) => self.depart("Too many sessions of this user."),
@@ -74,6 +76,20 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// The next login that succeeds is answered with these lines too; they are separated by LF.
+    pub fn welcome(&mut self, text: Arc<str>) {
+        self.welcome = Some(text);
+    }
+
+    fn reply_to_login(&mut self, code: Code, text: &str) {
+        let Some(welcome) = self.welcome.take() else {
+            return self.reply(code, text);
+        };
+        let mut lines = welcome.lines();
+        let first = lines.next().unwrap_or_default();
+        self.reply_lines(code, first, lines.map(str::as_bytes), text);
     }
 
     /// The next wrong password is answered after so many times the usual delay.

@@ -15,6 +15,7 @@
 mod channel;
 mod dispatch;
 mod files;
+mod hosts;
 mod information;
 mod ledger;
 mod login;
@@ -30,6 +31,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use hosts::Hosts;
 pub use ledger::Answered;
 pub use settings::{ChannelKind, Requirement, Settings};
 
@@ -42,6 +44,7 @@ use self::transfers::{Opening, Running};
 use super::event::{Action, Event};
 use super::line::LineSplitter;
 use crate::limits;
+use crate::vhosts::Host;
 
 /// Octets of replies gathered before the driver is asked to send them.
 const REPLY_BATCH_OCTETS: usize = 4096;
@@ -109,7 +112,13 @@ pub struct Session {
     buffer_size_given: bool,
     /// PROT P.
     data_protected: bool,
+    /// The virtual host in force.
+    host: Option<Arc<Host>>,
+    /// The one that TLS has named.
+    server_name: Option<Arc<Host>>,
     login: Login,
+    /// Lines for the next reply to a login.
+    welcome: Option<Arc<str>>,
     parameters: Parameters,
     /// The driver holds a listener or an address for the next transfer.
     setup: bool,
@@ -152,7 +161,10 @@ impl Session {
             channel: Channel::Clear,
             buffer_size_given: false,
             data_protected: false,
+            host: None,
+            server_name: None,
             login: Login::None,
+            welcome: None,
             parameters: Parameters::default(),
             setup: false,
             heard: false,

@@ -1,7 +1,5 @@
 //! What the session says, and how it ends.
 
-use std::sync::Arc;
-
 use super::{Life, Session, Waiting};
 use crate::limits;
 use crate::proto::event::Action;
@@ -10,8 +8,8 @@ use crate::proto::reply::{self, Code};
 
 impl Session {
     pub(super) fn greet(&mut self) {
-        let settings = Arc::clone(&self.settings);
-        self.reply(Code::Ready, &settings.greeting);
+        let greeting = self.greeting().to_owned();
+        self.reply(Code::Ready, &greeting);
     }
 
     /// Sends what `write` appends, together with what is already to be sent.

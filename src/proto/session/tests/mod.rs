@@ -4,6 +4,7 @@
 mod channel;
 mod commands;
 mod gates;
+mod hosts;
 mod ledger;
 mod login;
 mod random;
