@@ -50,7 +50,7 @@ impl Site {
         );
         let file = base.join("ringftpd.toml");
         std::fs::write(&file, &text).unwrap();
-        let server = Server::start(&["--config", file.to_str().unwrap()]);
+        let server = start(&file);
         Self {
             server,
             file,
@@ -88,6 +88,15 @@ impl Site {
         self.server.signal(Signal::HUP);
         assert!(self.server.wait_for_log(words), "{words}");
     }
+}
+
+/// Starts a server by its file.
+fn start(file: &Path) -> Server {
+    let mut options = vec!["--config", file.to_str().unwrap()];
+    if rustix::process::geteuid().is_root() {
+        options.extend(["--run-as", "root"]);
+    }
+    Server::start(&options)
 }
 
 fn users(file: &Path, name: &str, password: &str) -> PathBuf {
@@ -327,7 +336,7 @@ fn the_same_name_on_two_hosts_is_two_users() {
     );
     let file = base.join("ringftpd.toml");
     std::fs::write(&file, text).unwrap();
-    let server = Server::start(&["--config", file.to_str().unwrap()]);
+    let server = start(&file);
     let connect = || {
         let mut client = Client::connect(&server, Port::Explicit);
         client.expect(220);
