@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::bounds::Bounds;
 use super::password::{HashError, StoredHash, StoredPassword};
 use super::permissions::Permissions;
+use super::personal::Personal;
 use super::users::{UsersError, UsersFile};
 use super::{CheckFailed, Verdict};
 
@@ -23,12 +24,20 @@ pub struct Account {
     pub anonymous: bool,
     /// How much of it.
     pub bounds: Bounds,
+    /// Certificates and welcome.
+    pub personal: Personal,
 }
 
 /// An account and how its password is checked.
 pub(super) struct Entry {
     account: Arc<Account>,
     password: StoredPassword,
+}
+
+impl Entry {
+    pub(super) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
 }
 
 /// The accounts that may log in; never changed once made.
@@ -65,6 +74,7 @@ impl Accounts {
                 permissions: user.permissions(),
                 anonymous: false,
                 bounds: user.bounds(),
+                personal: user.personal().clone(),
             };
             let entry = Entry {
                 account: Arc::new(account),
@@ -89,6 +99,7 @@ impl Accounts {
             permissions: Permissions::ALL,
             anonymous: false,
             bounds: Bounds::default(),
+            personal: Personal::default(),
         };
         let entry = Entry {
             account: Arc::new(account),
@@ -109,6 +120,7 @@ impl Accounts {
             permissions: Permissions::READ_ONLY,
             anonymous: true,
             bounds: Bounds::default(),
+            personal: Personal::default(),
         }));
         self
     }

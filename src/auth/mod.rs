@@ -7,8 +7,10 @@
 
 mod accounts;
 mod bounds;
+mod certificates;
 mod password;
 mod permissions;
+mod personal;
 #[cfg(test)]
 mod tests;
 mod users;
@@ -27,8 +29,10 @@ use crate::limits;
 
 pub use accounts::{Account, Accounts};
 pub use bounds::Bounds;
+pub use certificates::{BadCertificates, Certificates, Presented};
 pub use password::{HashError, hash_password, random_password};
 pub use permissions::{Permissions, PermissionsError};
+pub use personal::Personal;
 pub use users::{User, UsersError, UsersFile, check_user_name};
 pub use welcome::{BadWelcome, Welcome};
 
@@ -180,6 +184,14 @@ impl Authenticator {
             now,
             turn: None,
         })
+    }
+
+    /// The account that this certificate opens without a password, if it is that of this user.
+    #[must_use]
+    pub fn certified(&self, user: &[u8], presented: &Presented<'_>) -> Verdict {
+        let account = Arc::clone(self.lock().accounts.find(user)?.account());
+        let suffices = account.personal.certificates.suffices(presented);
+        suffices.then_some(account)
     }
 
     /// Password hashes computed since the start, those of unknown names included.

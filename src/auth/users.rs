@@ -10,6 +10,7 @@ use toml::Spanned;
 use super::bounds::{Bounds, Octets};
 use super::password::StoredHash;
 use super::permissions::Permissions;
+use super::personal::Personal;
 use crate::limits;
 
 /// What is wrong with a users file or a change to it.
@@ -51,6 +52,7 @@ pub struct User {
     home: Option<PathBuf>,
     permissions: Permissions,
     bounds: Bounds,
+    personal: Personal,
 }
 
 impl User {
@@ -70,6 +72,7 @@ impl User {
             home,
             permissions,
             bounds: Bounds::default(),
+            personal: Personal::default(),
         })
     }
 
@@ -93,6 +96,12 @@ impl User {
     #[must_use]
     pub fn permissions(&self) -> Permissions {
         self.permissions
+    }
+
+    /// The user's certificates and welcome.
+    #[must_use]
+    pub fn personal(&self) -> &Personal {
+        &self.personal
     }
 
     /// How much the user may do.
@@ -125,6 +134,9 @@ struct RawUser {
     rate_download: Option<Spanned<Octets>>,
     rate_upload: Option<Spanned<Octets>>,
     sessions_max: Option<u32>,
+    certificates: Option<Spanned<Vec<String>>>,
+    certificate_login: Option<Spanned<String>>,
+    welcome: Option<Spanned<String>>,
 }
 
 #[derive(Serialize)]
@@ -145,6 +157,12 @@ struct WrittenUser<'a> {
     rate_upload: Option<Octets>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sessions_max: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificates: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate_login: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    welcome: Option<&'a str>,
 }
 
 const HEADER: &str =
@@ -186,6 +204,13 @@ impl UsersFile {
                 rate_download: user.bounds.rate_download.map(Octets),
                 rate_upload: user.bounds.rate_upload.map(Octets),
                 sessions_max: user.bounds.sessions_max,
+                certificates: user.personal.certificates.listed(),
+                certificate_login: user.personal.certificates.login(),
+                welcome: user
+                    .personal
+                    .welcome
+                    .as_ref()
+                    .map(|welcome| &**welcome.text()),
             };
             (name.as_str(), written)
         });
@@ -284,7 +309,14 @@ impl RawUser {
             }
             Ok(Some(octets))
         };
+        let personal = Personal::check(
+            self.certificates.as_ref(),
+            self.certificate_login.as_ref(),
+            self.welcome.as_ref(),
+        )
+        .map_err(|(offset, message)| syntax(text, offset, message))?;
         Ok(User {
+            personal,
             phc: hash.to_owned(),
             password,
             home: self.home.map(Spanned::into_inner),

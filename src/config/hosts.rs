@@ -134,7 +134,8 @@ pub(super) fn load_identities(
     Ok(tls::Identities {
         names: Arc::clone(&hosts.names),
         hosts: list?,
-        ..own.into()
+        clients: checked.clients.load(keeper)?,
+        own,
     })
 }
 

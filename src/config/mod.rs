@@ -3,6 +3,7 @@
 mod access;
 mod accounts;
 mod bandwidth;
+mod clients;
 mod doctor;
 mod failure;
 mod file;
@@ -38,6 +39,7 @@ use crate::sys::{host, identity};
 pub use access::{Access, AccessOptions};
 pub use accounts::{AccountSource, OneTimeAccount};
 pub use bandwidth::RateOptions;
+pub use clients::{ClientCert, ClientFiles, ClientOptions};
 pub use doctor::{DoctorOptions, describe_download, describe_upload, doctor};
 pub use failure::{Exit, Failure, cause, explain_bind_error};
 pub use file::{
@@ -86,6 +88,8 @@ pub struct Checked {
     pub certificate: Option<CertificateFiles>,
     /// The users file.
     pub users: Option<PathBuf>,
+    /// Certificates of clients.
+    pub clients: ClientFiles,
     /// Whether `anonymous` may log in.
     pub anonymous: bool,
     /// Resumption on data connections.
@@ -216,6 +220,7 @@ impl Checked {
             users: users
                 .map(|path| existing_file("--users", path))
                 .transpose()?,
+            clients: options.clients.check()?,
             anonymous: options.anonymous,
             resume: options.resume,
             protect_control: options.protect_control,

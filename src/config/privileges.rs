@@ -73,6 +73,7 @@ impl Privileges {
             .flat_map(|files| [files.certificate.clone(), files.key.clone()])
             .chain(checked.users.clone())
             .chain(checked.config_file.clone())
+            .chain(checked.clients.files())
             .chain(hosts.iter().flat_map(HostOptions::files))
             .collect();
         let keeper = if identity.is_some() && !files.is_empty() {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tracing::{debug, trace, warn};
 
+use super::certificate::permits_password;
 use super::host::distinct_name;
 use super::{Connection, Core, Letter};
 use crate::admission::UserPermit;
@@ -93,6 +94,7 @@ impl Connection {
                 .channel
                 .end_tls(rt::now() + self.settings.close_time_max),
             Action::CheckLogin { user, password } => self.check_login(&user, &password),
+            Action::CheckCertificate(user) => self.check_certificate(&user),
             Action::Logout => self.login = None,
             Action::File(request) => self.request(request),
             Action::SetupPassive => self.set_up_passive(),
@@ -129,6 +131,7 @@ impl Connection {
         }
         let check = self.authenticator().check(user, password, now);
         let (core, realm) = (Rc::clone(&self.core), self.realm());
+        let control = self.protected_by();
         let unavailable = Letter::LoggedIn(Err(LoginVerdict::Unavailable));
         let duty = Duty::new(&self.mailbox, unavailable);
         rt::spawn(in_this_session(async move {
@@ -141,6 +144,9 @@ impl Connection {
                 Check::Wait(waiting) => waiting.verdict().await,
             };
             duty.done(Letter::LoggedIn(match verdict {
+                Ok(Some(account)) if !permits_password(&account, control.as_deref()) => {
+                    Err(LoginVerdict::Refused)
+                }
                 Ok(Some(account)) => core.admit(account, realm).await,
                 Ok(None) => Err(LoginVerdict::Refused),
                 Err(CheckFailed) => Err(LoginVerdict::Unavailable),
@@ -149,6 +155,16 @@ impl Connection {
     }
 
     pub(super) fn logged_in(&mut self, login: Result<Login, LoginVerdict>, now: Instant) {
+        let verdict = self.enter(login, now);
+        self.session.handle_event(Event::LoginChecked(verdict), now);
+    }
+
+    /// Takes note of a login, and weighs one that was refused.
+    pub(super) fn enter(
+        &mut self,
+        login: Result<Login, LoginVerdict>,
+        now: Instant,
+    ) -> LoginVerdict {
         let peer = self.peer.ip().to_canonical();
         let verdict = match login {
             Ok(login) => {
@@ -156,7 +172,7 @@ impl Connection {
                     let user = distinct_name(&login.account, self.realm().as_deref());
                     control.logged_in(&user, peer, now);
                 }
-                self.welcome();
+                self.welcome(&login.account);
                 self.log_login(&login.account);
                 self.login = Some(login);
                 LoginVerdict::Granted
@@ -168,7 +184,7 @@ impl Connection {
         };
         let verdict = self.weigh(verdict, peer, now);
         self.password_judged(verdict, now);
-        self.session.handle_event(Event::LoginChecked(verdict), now);
+        verdict
     }
 
     /// A request on files. The session asks only when somebody is logged in.
@@ -282,7 +298,7 @@ impl Connection {
 
 impl Core {
     /// Lets a user in whose password was right.
-    async fn admit(
+    pub(super) async fn admit(
         self: Rc<Self>,
         account: Arc<Account>,
         realm: Option<Arc<vhosts::Host>>,

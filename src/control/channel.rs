@@ -273,6 +273,23 @@ impl Channel {
         }
     }
 
+    /// The certificate that the client has shown in the handshake that is complete now.
+    pub(super) fn client_certificate(
+        &self,
+        clients: &tls::Clients,
+    ) -> Result<Option<tls::ClientCertificate>, tls::TlsError> {
+        match &self.layer {
+            Layer::Protected(engine) => engine.client_certificate(clients),
+            _ => Ok(None),
+        }
+    }
+
+    /// The TLS session, while the channel is protected by it.
+    pub(super) fn protected_by(&self) -> Option<&Rc<ControlTls>> {
+        let protected = matches!(self.layer, Layer::Protected(_));
+        self.control_tls.as_ref().filter(|_| protected)
+    }
+
     /// The TLS version and cipher suite in force, for the log.
     pub(super) fn summary(&self) -> Option<tls::Summary> {
         match &self.layer {

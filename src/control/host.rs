@@ -58,9 +58,9 @@ impl Connection {
     }
 
     /// What the user is told at login.
-    pub(super) fn welcome(&mut self) {
+    pub(super) fn welcome(&mut self, account: &Account) {
         let host = self.host().and_then(|host| host.welcome.as_ref());
-        if let Some(welcome) = host {
+        if let Some(welcome) = account.personal.welcome.as_ref().or(host) {
             let text = Arc::clone(welcome.text());
             self.session.welcome(text);
         }

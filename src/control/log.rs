@@ -93,11 +93,14 @@ impl Connection {
     /// A login was granted to this account.
     pub(super) fn log_login(&mut self, account: &Arc<Account>) {
         let tls = self.channel.summary().map(|summary| summary.to_string());
+        let control = self.protected_by();
+        let certificate = control.and_then(|control| Some(control.certificate()?.to_string()));
         info!(
             peer = %self.peer.ip().to_canonical(),
             user = account.name,
             host = self.host_name(),
             tls = tls.as_deref().unwrap_or("-"),
+            certificate = certificate.as_deref(),
             "login"
         );
         self.totals.user = Some(Arc::clone(account));

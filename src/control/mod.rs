@@ -6,6 +6,7 @@
 //! of its own that posts a letter, so the loop never blocks and ABOR is always heard.
 
 mod actions;
+mod certificate;
 mod channel;
 mod failures;
 mod host;
@@ -144,6 +145,7 @@ enum Letter {
     Event(Event),
     Opened(Result<(data::Opened, TransferReady), FileError>),
     LoggedIn(Result<Login, LoginVerdict>),
+    Certified(Result<Login, LoginVerdict>),
     Ended(data::Outcome),
     ShutDown { force: bool },
 }
@@ -260,6 +262,7 @@ async fn serve_numbered(
     debug!(%peer, ?kind, "control connection opened");
     if let Err(error) = connection.run().await {
         debug!(%peer, %error, "control connection broke");
+        connection.log_refused_certificate(&error);
         // A fatal alert may be queued.
         let _ = connection.channel.flush();
     }
@@ -365,6 +368,7 @@ impl Connection {
                 debug!(peer = %self.peer, %summary, "control connection protected");
             }
             self.take_server_name();
+            self.take_certificate()?;
             self.session.handle_event(Event::TlsUp, now);
         }
         if !plain.is_empty() {
@@ -389,6 +393,7 @@ impl Connection {
         match letter {
             Letter::Event(event) => self.session.handle_event(event, now),
             Letter::LoggedIn(login) => self.logged_in(login, now),
+            Letter::Certified(login) => self.certified(login, now),
             Letter::Opened(result) => {
                 match &result {
                     Ok((_, ready)) => self.name_transfer(ready),

@@ -6,6 +6,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use super::Identity;
+use super::clients::Clients;
 use super::sessions::choose_host;
 use crate::vhosts::Table;
 
@@ -18,6 +19,8 @@ pub struct Identities {
     pub names: Arc<Table>,
     /// Of each host the identity that it has to itself.
     pub hosts: Vec<Option<Identity>>,
+    /// Whether clients are to show certificates, and which.
+    pub clients: Option<Arc<Clients>>,
 }
 
 impl From<Identity> for Identities {
@@ -26,6 +29,7 @@ impl From<Identity> for Identities {
             own,
             names: Arc::default(),
             hosts: Vec::new(),
+            clients: None,
         }
     }
 }

@@ -9,6 +9,7 @@
 //! [`Engine::new`] with [`Role::Control`]; then for each protected transfer [`Engine::new`] with
 //! [`Role::Download`] or [`Role::Upload`], its handshake, and [`check_resumption`].
 
+mod clients;
 mod detached;
 mod engine;
 mod error;
@@ -37,6 +38,7 @@ use rustls::version::{TLS12, TLS13};
 
 use crate::limits;
 
+pub use clients::{ClientCertificate, Clients, ClientsError};
 pub use detached::{DetachError, DetachedTls, Parties, Party};
 pub use engine::{Engine, Progress, sealed_len};
 pub use error::TlsError;
@@ -111,6 +113,7 @@ pub struct Settings {
     data: Ordered,
     resume: Resume,
     store: Arc<SessionStore>,
+    clients: Option<Arc<Clients>>,
 }
 
 impl Settings {
@@ -147,6 +150,11 @@ impl Settings {
         self.resume
     }
 
+    /// Which certificates clients are asked for; `None` for none.
+    pub fn clients(&self) -> Option<&Clients> {
+        self.clients.as_deref()
+    }
+
     /// The sessions that can be resumed now.
     pub fn store(&self) -> &Arc<SessionStore> {
         &self.store
@@ -171,6 +179,7 @@ impl Settings {
             data: config(Role::Download)?,
             resume,
             store,
+            clients: identities.clients.clone(),
         })
     }
 
@@ -214,10 +223,13 @@ fn configure(
     resume: Resume,
     role: Role,
 ) -> Result<ServerConfig, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
-        .with_protocol_versions(&[&TLS13, &TLS12])?
-        .with_no_client_auth()
-        .with_cert_resolver(identities.resolver());
+    let builder = ServerConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&TLS13, &TLS12])?;
+    let builder = match &identities.clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => builder.with_client_cert_verifier(clients.verifier(role == Role::Control)),
+    };
+    let mut config = builder.with_cert_resolver(identities.resolver());
     config.session_storage = Arc::clone(store) as Arc<_>;
     config.max_early_data_size = 0;
     config.send_half_rtt_data = false;
@@ -250,6 +262,9 @@ pub enum NotResumed {
     /// The policy demands resumption and the handshake was a full one.
     #[error("the data connection did not resume the TLS session of its control connection")]
     Full,
+    /// The handshake was a full one, and without the certificate that the control connection has.
+    #[error("the data connection did not show the client certificate of its control connection")]
+    Certificate,
 }
 
 /// Judges a data connection whose handshake is complete, and remembers on `control` that this
@@ -274,6 +289,14 @@ fn judge(policy: Resume, control: &ControlTls, engine: &Engine) -> Result<(), No
     // this port, whatever the policy.
     if engine.foreign() {
         return Err(NotResumed::Foreign);
+    }
+    // SECURITY: a client that is known by its certificate is known by it on every connection (RFC 4217 §15.1.2). Resuming
+    // proves the same.
+    if let Some(own) = control.certificate()
+        && !engine.resumed()
+        && engine.client_fingerprint() != Some(own.sha256)
+    {
+        return Err(NotResumed::Certificate);
     }
     if engine.resumes_control() {
         control.set_has_resumed();

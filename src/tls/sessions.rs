@@ -21,7 +21,7 @@ use std::time::Instant;
 use rustls::server::StoresServerSessions;
 use zeroize::Zeroizing;
 
-use super::{Role, Settings};
+use super::{ClientCertificate, Role, Settings};
 use crate::limits;
 use crate::vhosts::Host;
 use host::Choice;
@@ -163,6 +163,7 @@ pub struct ControlTls {
     opened: Instant,
     login: OnceCell<Login>,
     host: RefCell<Choice>,
+    certificate: OnceCell<ClientCertificate>,
     resumed: Cell<bool>,
     /// A session was issued after the last handshake of a data connection had begun.
     issued: Cell<bool>,
@@ -176,6 +177,7 @@ impl ControlTls {
             opened,
             login: OnceCell::new(),
             host: RefCell::default(),
+            certificate: OnceCell::new(),
             resumed: Cell::new(false),
             issued: Cell::new(false),
         })
@@ -212,6 +214,16 @@ impl ControlTls {
         let ours = self.client.borrow().identity().login().clone();
         let overlap = ours.is_some_and(|ours| ours.overlaps(&theirs));
         Some(overlap && login.is_of(&theirs))
+    }
+
+    /// The client has shown this certificate in the handshake.
+    pub fn set_certificate(&self, certificate: ClientCertificate) {
+        let _ = self.certificate.set(certificate);
+    }
+
+    /// The client's certificate, if it has shown one.
+    pub fn certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate.get()
     }
 
     /// Has a data connection of this control connection resumed?

@@ -326,26 +326,35 @@ fn hosts_are_reloaded_live() {
 fn the_same_name_on_two_hosts_is_two_users() {
     let base = process_directory().join("hosts-limits");
     std::fs::create_dir_all(&base).unwrap();
+    let own = Identity::generate(&base, "own");
     let other = users(&base.join("other.toml"), "main", "another one 1");
     let text = format!(
         "directory = 'public'\n[listening]\nexplicit = '127.0.0.1:0'\nimplicit = '127.0.0.1:0'\n\
-         [accounts]\nusers = '{}'\n[process]\nstate-dir = 'state'\n[limits]\nsessions-per-user-max = 1\n\
+         [accounts]\nusers = '{}'\ncert = '{}'\nkey = '{}'\n[process]\nstate-dir = 'state'\n[limits]\nsessions-per-user-max = 1\n\
          [[hosts]]\nnames = 'a.example'\nusers = '{}'\n",
         Accounts::shared().file.display(),
+        own.certificate_file.display(),
+        own.key_file.display(),
         other.display()
     );
     let file = base.join("ringftpd.toml");
     std::fs::write(&file, text).unwrap();
     let server = start(&file);
-    let connect = || {
-        let mut client = Client::connect(&server, Port::Explicit);
-        client.expect(220);
+    let secure = || {
+        let mut client = Client::connect(&server, Port::Implicit);
+        client.secure();
         client
     };
-    // The self-signed certificate is none that a test made: everything in the clear is refused, so HOST is all there is.
-    let mut first = connect();
-    first.ok("HOST a.example", 220);
-    drop(first);
+    let mut own = secure();
+    own.login("main", PASSWORD);
+    let mut other = secure();
+    other.ok("HOST a.example", 220);
+    other.login("main", "another one 1");
+    // Each has had its one session.
+    let mut third = secure();
+    third.ok("HOST a.example", 220);
+    third.ok("USER main", 331);
+    third.ok("PASS another one 1", 421);
     let checked = std::process::Command::new(crate::common::server::program())
         .arg("check-config")
         .arg(&file)

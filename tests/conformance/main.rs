@@ -49,6 +49,7 @@ macro_rules! checks {
     };
 }
 
+mod certificates;
 mod channel;
 mod data;
 mod files;

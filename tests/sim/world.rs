@@ -629,6 +629,7 @@ impl World {
                 let restart = self.model.restarts();
                 self.tell_client(Notice::EndTls { restart });
             }
+            Action::CheckCertificate(_) => panic!("no client here shows a certificate"),
             Action::CheckLogin { user, password } => {
                 let verdict = match tree::check_login(&user, &password) {
                     _ if self.fails(40) => LoginVerdict::Refused,

@@ -61,6 +61,9 @@ fn examine(loaded: &Loaded) -> Vec<Problem> {
     if let Some(files) = &loaded.checked.certificate {
         add("cert", check_certificate(&files.certificate, &files.key));
     }
+    let clients = &loaded.checked.clients;
+    let keeper = Keeper::direct(clients.files().collect());
+    add("client-ca", clients.load(&keeper).map(drop));
     for host in &loaded.structures.hosts.list {
         for failure in check_files(host, check_users, check_certificate) {
             problems.push(Problem {

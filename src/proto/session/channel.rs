@@ -60,6 +60,7 @@ impl Session {
 
     pub(super) fn start_tls(&mut self) {
         self.splitter = LineSplitter::new();
+        self.certified = false;
         self.actions.push_back(Action::StartTls);
         self.waiting = Waiting::TlsUp;
     }
@@ -173,6 +174,7 @@ impl Session {
 
     const fn restart_clear(&mut self) {
         self.channel = Channel::Clear;
+        self.certified = false;
         self.buffer_size_given = false;
         self.data_protected = false;
     }

@@ -64,6 +64,8 @@ enum Waiting {
     TlsDown(AfterTls),
     /// [`Event::LoginChecked`].
     Login,
+    /// [`Event::CertificateChecked`].
+    Certificate,
     /// The time to refuse a wrong password.
     Refusal(Instant),
     /// [`Event::FileDone`].
@@ -108,6 +110,10 @@ pub struct Session {
     waiting: Waiting,
     life: Life,
     channel: Channel,
+    /// The client has shown a certificate on this TLS session.
+    certified: bool,
+    /// The login was by certificate alone.
+    by_certificate: bool,
     /// PBSZ was given on this TLS session (RFC 2228 §3).
     buffer_size_given: bool,
     /// PROT P.
@@ -159,6 +165,8 @@ impl Session {
             waiting: Waiting::Nothing,
             life: Life::Open,
             channel: Channel::Clear,
+            certified: false,
+            by_certificate: false,
             buffer_size_given: false,
             data_protected: false,
             host: None,
@@ -239,6 +247,9 @@ impl Session {
             (Waiting::TlsUp, Event::TlsUp) => self.on_tls_up(),
             (Waiting::TlsDown(after), Event::TlsDown) => self.on_tls_down(after),
             (Waiting::Login, Event::LoginChecked(verdict)) => self.on_login_checked(verdict),
+            (Waiting::Certificate, Event::CertificateChecked(verdict)) => {
+                self.on_certificate_checked(verdict);
+            }
             (Waiting::File(purpose), Event::FileDone(result)) => self.on_file_done(purpose, result),
             (Waiting::Passive { extended }, Event::PassiveReady(result)) => {
                 self.on_passive_ready(extended, result);
