@@ -23,7 +23,8 @@ impl Personal {
     ) -> Result<Self, (usize, String)> {
         let listed = certificates.map_or(&[][..], |list| list.get_ref());
         let word = login.map(|word| word.get_ref().as_str());
-        let place = login.map(Spanned::span).or(certificates.map(Spanned::span));
+        let place = login.map(Spanned::span);
+        let place = place.or_else(|| certificates.map(Spanned::span));
         let certificates = Certificates::parse(listed, word).map_err(|problem| {
             let start = place.map_or(0, |place| place.start);
             (start, problem.to_string())

@@ -1,6 +1,6 @@
 //! Options about TLS client certificates.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
@@ -105,7 +105,8 @@ impl ClientFiles {
                     ClientsError::Authorities(_) => &self.authorities,
                     ClientsError::Revocations(_) => &self.revocations,
                 };
-                Failure::file(Exit::Config, path.as_deref().unwrap_or("-".as_ref()), error)
+                let path = path.as_deref().unwrap_or_else(|| Path::new("-"));
+                Failure::file(Exit::Config, path, error)
             })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::file::Place;
 use super::serve::load_identity;
-use super::{AccountSource, CertificateFiles, Checked, Exit, Failure};
+use super::{AccountSource, CertificateFiles, Checked, Exit, Failure, Privileges};
 use crate::auth::{Accounts, Authenticator, Welcome};
 use crate::control;
 use crate::proto::session;
@@ -68,7 +68,10 @@ impl HostOptions {
 
     /// Puts its place and name before the message of a failure.
     fn locate(&self, checked: &Checked, failure: Failure) -> Failure {
-        let file = checked.config_file.as_deref().unwrap_or(Path::new("-"));
+        let file = checked
+            .config_file
+            .as_deref()
+            .unwrap_or_else(|| Path::new("-"));
         let (place, name) = (self.place, &self.name);
         let message = format!(
             "{}:{place}: host {name}: {}",
@@ -86,9 +89,10 @@ pub(super) struct AllAccounts {
 }
 
 impl AllAccounts {
-    /// Every account.
-    pub(super) fn each(&self) -> impl Iterator<Item = &Accounts> {
-        [&self.own].into_iter().chain(self.hosts.iter().flatten())
+    /// Checks that each can use its home, as [`Privileges::check_homes`] does.
+    pub(super) fn check_homes(&self, privileges: &Privileges, home: &Path) -> Result<(), Failure> {
+        let mut each = [&self.own].into_iter().chain(self.hosts.iter().flatten());
+        each.try_for_each(|accounts| privileges.check_homes(accounts, home))
     }
 }
 
@@ -147,6 +151,15 @@ pub(super) struct HostsInForce {
 }
 
 impl HostsInForce {
+    /// Those of the start.
+    pub(super) fn first(
+        hosts: &HostsOptions,
+        accounts: Vec<Option<Accounts>>,
+        server: &Authenticator,
+    ) -> Self {
+        Self::make(hosts, accounts, server, &Self::default())
+    }
+
     /// Puts these into force. Where a host of the same name was there before, sessions that have not logged in yet get
     /// its new accounts, too.
     pub(super) fn make(

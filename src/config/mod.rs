@@ -152,6 +152,18 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
+impl CertificateFiles {
+    fn check(options: &ServeOptions) -> Result<Option<Self>, Failure> {
+        let (Some(certificate), Some(key)) = (&options.cert, &options.key) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            certificate: existing_file("--cert", certificate)?,
+            key: existing_file("--key", key)?,
+        }))
+    }
+}
+
 /// Timers; those of which nothing else is said are above zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timers {
@@ -196,13 +208,7 @@ impl Checked {
     pub fn new(options: ServeOptions) -> Result<Self, Failure> {
         let (log, transfer_log) = logs::check(&options.logs)?;
         let (explicit, implicit) = listeners(&options)?;
-        let certificate = match (&options.cert, &options.key) {
-            (Some(certificate), Some(key)) => Some(CertificateFiles {
-                certificate: existing_file("--cert", certificate)?,
-                key: existing_file("--key", key)?,
-            }),
-            _ => None,
-        };
+        let certificate = CertificateFiles::check(&options)?;
         let users = options.users.as_deref();
         let histogram_log = options.metrics.histogram_log.as_deref();
         let timers = &options.timers;

@@ -56,17 +56,14 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     let there = origin.metrics(checked);
     let metrics = super::metrics::bind(checked.metrics, there, &mut listeners)
         .map_err(|failure| loaded.origins.locate_at("metrics", failure))?;
-    let certificate = CertificateSource::new(checked, privileges.keeper());
-    let identity = certificate.load()?;
     let keeper = privileges.keeper();
-    let identities = hosts::load_identities(checked, hosts, identity.clone(), &keeper)?;
+    let own = CertificateSource::new(checked, Arc::clone(&keeper)).load()?;
+    let identities = hosts::load_identities(checked, hosts, own, &keeper)?;
     let tls = tls::Settings::of(&identities, resume(checked))
         .map_err(|error| Failure::new(Exit::System, error.to_string()))?;
     let home = privileges.drop()?;
     let accounts = hosts::load_accounts(checked, hosts, &source, &home)?;
-    for accounts in accounts.each() {
-        privileges.check_homes(accounts, &home)?;
-    }
+    accounts.check_homes(&privileges, &home)?;
     let transfer_log = super::logs::open(&mut log, checked.transfer_log.as_ref())?;
     let authenticator = Authenticator::new(accounts.own)
         .map_err(|_| Failure::new(Exit::System, "the system gives no random numbers"))?;
@@ -78,12 +75,7 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     hosts::log_fingerprints(hosts, &identities);
     log_kernel_tls(&report, &policy, checked.routes, began);
     let running = Running {
-        hosts: HostsInForce::make(
-            hosts,
-            accounts.hosts,
-            &authenticator,
-            &HostsInForce::default(),
-        ),
+        hosts: HostsInForce::first(hosts, accounts.hosts, &authenticator),
         keeper,
         home,
         one_time: source.one_time().cloned(),
@@ -101,7 +93,7 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     let (mut settings, tls) = (running.settings(checked), running.tls.clone());
     warn_of_doubts(checked);
     settings.passive.look_up_first();
-    welcome(checked, &listeners, &outlets, &source, &identity)
+    welcome(checked, &listeners, &outlets, &source, &identities.own)
         .map_err(|error| Failure::new(Exit::System, format!("standard output: {error}")))?;
     let mut reloader = Reloader::new(sources, loaded, running);
     let lifecycle = origin.lifecycle();

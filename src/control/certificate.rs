@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Instant;
 
-use tracing::{info, warn};
+use tracing::info;
 
 use super::actions::Login;
 use super::{Connection, Letter};
@@ -66,7 +66,7 @@ impl Connection {
         let error = error.get_ref().and_then(|e| e.downcast_ref::<TlsError>());
         if let Some((error, remedy)) = error.and_then(|e| Some((e, e.certificate_remedy()?))) {
             let peer = self.peer.ip().to_canonical();
-            warn!(%peer, %error, remedy, "client certificate refused");
+            info!(%peer, %error, remedy, "client certificate refused");
         }
     }
 

@@ -83,7 +83,7 @@ fn parse_host(
     for (key, _) in keys {
         let name = key.get_ref().as_ref();
         if !KEYS.contains(&name) {
-            let hint = nearest(name, KEYS.into_iter());
+            let hint = nearest(name, KEYS);
             let hint = hint.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
             let shown: String = name.chars().take(64).collect();
             let message = format!(
