@@ -68,7 +68,6 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "sys",
             "tls",
             "vfs",
-            "vhosts",
         ],
     ),
     ("load", &["proto", "rt", "sys", "tls"]),
