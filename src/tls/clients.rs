@@ -137,16 +137,22 @@ impl Clients {
     }
 
     /// Looks at what a client has presented. Resumed sessions are looked at again: what has expired or was revoked
-    /// since is refused.
-    pub(super) fn examine(&self, chain: &[CertificateDer<'_>]) -> Result<ClientCertificate, Error> {
-        let (own, above) = chain
-            .split_first()
-            .ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
+    /// since is refused, and so is a session from before certificates were required.
+    pub(super) fn examine(
+        &self,
+        chain: Option<&[CertificateDer<'_>]>,
+    ) -> Result<Option<ClientCertificate>, Error> {
+        let Some((own, above)) = chain.and_then(<[_]>::split_first) else {
+            return match self.required {
+                true => Err(Error::NoCertificatesPresented),
+                false => Ok(None),
+            };
+        };
         let verified = self.judge(own, above, UnixTime::now())?;
-        Ok(ClientCertificate {
+        Ok(Some(ClientCertificate {
             sha256: fingerprint(own),
             subject: if verified { subject(own) } else { Vec::new() },
-        })
+        }))
     }
 
     /// Whether an authority vouches for it.

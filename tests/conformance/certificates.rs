@@ -13,7 +13,7 @@ use rustls::HandshakeKind;
 use crate::common::client::Client;
 use crate::common::link::End;
 use crate::common::server::{Accounts, PASSWORD, Server, USER, process_directory};
-use crate::common::tls::{Profile, Version};
+use crate::common::tls::{Identity, Profile, Version};
 use crate::common::{Port, skip};
 
 const BOTH: [Port; 2] = [Port::Explicit, Port::Implicit];
@@ -367,6 +367,41 @@ fn no_certificate_is_asked_for_by_default() {
     let shown = Credentials::self_signed("ann", 2021);
     let mut client = secure(&server, Port::Explicit, shown.profile(Version::Tls13));
     client.login(USER, PASSWORD);
+}
+
+#[test]
+fn a_session_from_before_certificates_were_required_is_none() {
+    let directory = process_directory().join("certificates-later");
+    let ann = Credentials::self_signed("ann", 2099);
+    let list = [("ann", format!("certificates = ['{}']", ann.sha256))];
+    let file = users(&directory, &list);
+    let identity = Identity::shared();
+    let text = format!(
+        "directory = 'public'\n[listening]\nexplicit = '127.0.0.1:0'\nimplicit = '127.0.0.1:0'\n\
+         [process]\nstate-dir = 'state'\n[accounts]\nusers = '{}'\ncert = '{}'\nkey = '{}'\n",
+        file.display(),
+        identity.certificate_file.display(),
+        identity.key_file.display(),
+    );
+    let config = directory.join("ringftpd.toml");
+    std::fs::write(&config, &text).unwrap();
+    let mut options = vec!["--config", config.to_str().unwrap()];
+    if rustix::process::geteuid().is_root() {
+        options.extend(["--run-as", "root"]);
+    }
+    let server = Server::start(&options);
+    let mut client = secure(&server, Port::Implicit, Profile::new(Version::Tls13));
+    client.login("ann", PASSWORD);
+    std::fs::write(&config, text + "client-cert = 'required'\n").unwrap();
+    server.signal(Signal::HUP);
+    assert!(server.wait_for_log("configuration reloaded"));
+    let mut again = Client::connect_as(&server, Port::Implicit, client.profile.clone(), None);
+    let outcome = again.link.handshake(&again.profile.resuming());
+    assert_eq!(outcome, Ok(()));
+    assert_eq!(again.link.handshake_kind(), HandshakeKind::Resumed);
+    again.expect_closed();
+    let mut client = secure(&server, Port::Implicit, ann.profile(Version::Tls13));
+    client.ok("USER ann", 232);
 }
 
 #[test]

@@ -16,7 +16,8 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    fn greeting(&self, host: &Host) -> Option<&str> {
+    /// The text of this host's 220, where it has one of its own.
+    pub(super) fn greeting(&self, host: &Host) -> Option<&str> {
         self.greetings.get(host.index)?.as_deref()
     }
 }
@@ -63,13 +64,6 @@ impl Session {
 
     fn refuse_host(&mut self) {
         self.reply(Code::ParameterNotImplemented, "No such host here.");
-    }
-
-    /// The text of 220.
-    pub(super) fn greeting(&self) -> &str {
-        let own = self.host.as_deref();
-        own.and_then(|host| self.settings.hosts.greeting(host))
-            .unwrap_or(&self.settings.greeting)
     }
 
     /// Back to the server itself (REIN).

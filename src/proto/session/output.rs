@@ -1,5 +1,7 @@
 //! What the session says, and how it ends.
 
+use std::sync::Arc;
+
 use super::{Life, Session, Waiting};
 use crate::limits;
 use crate::proto::event::Action;
@@ -8,8 +10,11 @@ use crate::proto::reply::{self, Code};
 
 impl Session {
     pub(super) fn greet(&mut self) {
-        let greeting = self.greeting().to_owned();
-        self.reply(Code::Ready, &greeting);
+        let settings = Arc::clone(&self.settings);
+        let own = self.host.as_deref();
+        let own = own.and_then(|host| settings.hosts.greeting(host));
+        let greeting = own.unwrap_or(&settings.greeting);
+        self.reply(Code::Ready, greeting);
     }
 
     /// Sends what `write` appends, together with what is already to be sent.

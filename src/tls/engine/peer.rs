@@ -13,14 +13,13 @@ impl Engine {
     /// What the client has presented in this handshake, or in the one that this session goes back to; `None` for nothing.
     ///
     /// # Errors
-    /// It is none that these settings accept, now.
+    /// It is none that these settings accept, now, or there is none and must be one.
     pub fn client_certificate(
         &self,
         clients: &Clients,
     ) -> Result<Option<ClientCertificate>, TlsError> {
-        let chain = self.connection.peer_certificates();
-        let examined = chain.map(|chain| clients.examine(chain)).transpose();
-        examined.map_err(TlsError::from)
+        let shown = clients.examine(self.connection.peer_certificates());
+        shown.map_err(TlsError::from)
     }
 
     /// SHA-256 of it.
