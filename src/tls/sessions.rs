@@ -356,16 +356,21 @@ impl SessionStore {
         let client = client?;
         CURRENT.with_borrow_mut(|current| {
             let current = current.as_mut()?;
-            if !current.control.is_of(host.as_deref()) {
-                return None;
-            }
+            let same_host = current.control.is_of(host.as_deref());
             if current.role == Role::Control {
+                if !same_host {
+                    return None;
+                }
                 current.offered = Some(client);
                 return Some(value);
             }
             let own = current.control.client.borrow().identity();
             if !Arc::ptr_eq(&client.identity(), &own) {
-                match current.control.may_be(&client) {
+                let may_be = match same_host {
+                    true => current.control.may_be(&client),
+                    false => Some(false),
+                };
+                match may_be {
                     Some(true) => current.offered = Some(Arc::clone(&client)),
                     Some(false) => {
                         current.foreign = true;

@@ -267,12 +267,25 @@ fn a_data_connection_of_another_host_is_refused() {
     let mut data = a.data(address);
     a.ok("LIST", 150);
     data.name = "x.b.example".to_owned();
-    // The ticket of the other host's session is no session here; a full handshake is what remains, and the certificate is
-    // that of the control connection's host, whatever the data connection names.
+    // The ticket of the other host's session is somebody else's here, and the certificate is that of the control connection's
+    // host, whatever the data connection names.
     data.handshake(&b.profile.resuming()).unwrap();
     assert_eq!(data.handshake_kind(), HandshakeKind::Full);
     assert_eq!(data.certificate(), site.a.der.as_ref());
-    let _ = a.reply();
+    a.expect(522);
+    // So it is between hosts that have the same users, where one user at one address would else count as one client.
+    let mut c = site.secure(Port::Explicit, Some("c.example"));
+    let mut other = site.secure(Port::Explicit, Some("y.b.example"));
+    c.login("sam", PASSWORD);
+    other.login("sam", PASSWORD);
+    c.protect();
+    let address = c.pasv();
+    let mut data = c.data(address);
+    c.ok("LIST", 150);
+    data.name = "y.b.example".to_owned();
+    data.handshake(&other.profile.resuming()).unwrap();
+    assert_eq!(data.handshake_kind(), HandshakeKind::Full);
+    c.expect(522);
 }
 
 #[test]
