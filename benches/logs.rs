@@ -14,6 +14,7 @@ fn record() -> Record<'static> {
     Record {
         ended: SystemTime::now(),
         session: 123_456,
+        host: None,
         user: "alice",
         anonymous: false,
         address: Ipv4Addr::new(192, 0, 2, 7).into(),

@@ -21,6 +21,7 @@
 //!   metrics           counters and latency histograms of each core, and what is made of them
 //!   sys               every unsafe line, one kernel feature a file
 //! proto               pure protocol: octets and events in, actions out; no I/O, no clock
+//! vhosts              names of virtual hosts
 //! limits              every bound in one place
 //! ```
 //!
@@ -52,3 +53,4 @@ pub mod status;
 pub mod sys;
 pub mod tls;
 pub mod vfs;
+pub mod vhosts;

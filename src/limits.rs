@@ -6,6 +6,14 @@ use std::time::Duration;
 pub const COMMAND_LINE_OCTETS_MAX: usize = 8192;
 /// Overlong lines before the control connection is closed.
 pub const COMMAND_LINES_OVERLONG_MAX: u32 = 3;
+/// Octets of the text of a 220 greeting.
+pub const GREETING_OCTETS_MAX: usize = 200;
+/// Lines that a user is told at login.
+pub const WELCOME_LINES_MAX: usize = 50;
+/// Octets of such a line: clients have buffers of 512 (RFC 959 names no bound; its peers have RFC 5321 §4.5.3.1.5).
+pub const WELCOME_LINE_OCTETS_MAX: usize = 500;
+/// Virtual hosts.
+pub const VIRTUAL_HOSTS_MAX: usize = 1000;
 /// Complete lines queued behind a running command before reading pauses.
 pub const COMMAND_QUEUE_LINES_MAX: usize = 32;
 /// Octets queued behind a running command before reading pauses.

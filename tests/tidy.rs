@@ -10,7 +10,8 @@ use std::process::Command;
 /// What each module of the library may import. `limits` imports nothing and everybody may import it; binaries import
 /// anything. ARCHITECTURE.md explains the table.
 const IMPORTS: &[(&str, &[&str])] = &[
-    ("proto", &[]),
+    ("vhosts", &[]),
+    ("proto", &["vhosts"]),
     ("sys", &[]),
     ("logging", &[]),
     ("metrics", &[]),
@@ -20,7 +21,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("screen", &["status"]),
     ("auth", &["octets", "proto", "sys"]),
     ("bandwidth", &[]),
-    ("tls", &["sys"]),
+    ("tls", &["sys", "vhosts"]),
     ("rt", &["sys"]),
     ("quota", &["rt", "sys"]),
     ("vfs", &["proto", "quota", "rt", "sys"]),
@@ -54,6 +55,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "sys",
             "tls",
             "vfs",
+            "vhosts",
         ],
     ),
     (
@@ -97,6 +99,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "sys",
             "tls",
             "vfs",
+            "vhosts",
         ],
     ),
 ];

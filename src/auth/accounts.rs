@@ -9,6 +9,7 @@ use super::file_rules::FileRules;
 use super::pam::PamAccounts;
 use super::password::{HashError, StoredHash, StoredPassword};
 use super::permissions::Permissions;
+use super::personal::Personal;
 use super::users::{UsersError, UsersFile};
 use super::{CheckFailed, Verdict};
 
@@ -27,12 +28,20 @@ pub struct Account {
     pub bounds: Bounds,
     /// Its own rules for files, beside those of the server.
     pub file_rules: Arc<FileRules>,
+    /// Certificates and welcome.
+    pub personal: Personal,
 }
 
 /// An account and how its password is checked.
 pub(super) struct Entry {
     account: Arc<Account>,
     password: StoredPassword,
+}
+
+impl Entry {
+    pub(super) fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
 }
 
 /// The accounts that may log in; never changed once made.
@@ -73,6 +82,7 @@ impl Accounts {
                 anonymous: false,
                 bounds: user.bounds(),
                 file_rules: Arc::clone(user.file_rules()),
+                personal: user.personal().clone(),
             };
             let entry = Entry {
                 account: Arc::new(account),
@@ -99,6 +109,7 @@ impl Accounts {
             anonymous: false,
             bounds: Bounds::default(),
             file_rules: Arc::default(),
+            personal: Personal::default(),
         };
         let entry = Entry {
             account: Arc::new(account),
@@ -120,6 +131,7 @@ impl Accounts {
             anonymous: true,
             bounds: Bounds::default(),
             file_rules: Arc::default(),
+            personal: Personal::default(),
         }));
         self
     }

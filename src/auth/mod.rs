@@ -7,13 +7,16 @@
 
 mod accounts;
 mod bounds;
+mod certificates;
 mod file_rules;
 mod pam;
 mod password;
 mod permissions;
+mod personal;
 #[cfg(test)]
 mod tests;
 mod users;
+mod welcome;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,11 +31,14 @@ use crate::limits;
 
 pub use accounts::{Account, Accounts};
 pub use bounds::Bounds;
+pub use certificates::{BadCertificates, Certificates, Presented};
 pub use file_rules::{FileRules, Mount, NamePattern, PathRule, RawMount, RawPathRule, RuleError};
 pub use pam::{DirectoryTemplate, Pam, PamAccounts, PamCheck, PamVerdict};
 pub use password::{HashError, hash_password, random_password};
 pub use permissions::{Permissions, PermissionsError};
+pub use personal::Personal;
 pub use users::{User, UsersError, UsersFile, check_user_name};
+pub use welcome::{BadWelcome, Welcome};
 
 use accounts::Entry;
 
@@ -116,12 +122,7 @@ impl Authenticator {
         Ok(Arc::new(Self {
             key,
             turns: Arc::new(Semaphore::new(limits::PASSWORD_HASHES_AT_ONCE_MAX)),
-            state: Mutex::new(State {
-                generation: 0,
-                accounts: Arc::new(accounts),
-                remembered: HashMap::new(),
-                running: HashMap::new(),
-            }),
+            state: Mutex::new(State::new(accounts)),
             hashes_computed: AtomicU64::new(0),
             pam: OnceLock::new(),
         }))
@@ -139,6 +140,18 @@ impl Authenticator {
     pub fn refusal_time(&self) -> Duration {
         let asked = self.pam.get();
         asked.map_or(Duration::ZERO, |_| limits::PAM_REFUSAL_TIME_MIN)
+    }
+
+    /// Another one with accounts of its own, as of a virtual host. Both compute as many hashes together as one.
+    #[must_use]
+    pub fn beside(&self, accounts: Accounts) -> Arc<Self> {
+        Arc::new(Self {
+            key: self.key.clone(),
+            turns: Arc::clone(&self.turns),
+            state: Mutex::new(State::new(accounts)),
+            hashes_computed: AtomicU64::new(0),
+            pam: self.pam.clone(),
+        })
     }
 
     /// Puts other accounts into force and forgets every remembered credential. Sessions that are
@@ -208,6 +221,14 @@ impl Authenticator {
         })
     }
 
+    /// The account that this certificate opens without a password, if it is that of this user.
+    #[must_use]
+    pub fn certified(&self, user: &[u8], presented: &Presented<'_>) -> Verdict {
+        let account = Arc::clone(self.lock().accounts.find(user)?.account());
+        let suffices = account.personal.certificates.suffices(presented);
+        suffices.then_some(account)
+    }
+
     /// Password hashes computed since the start, those of unknown names included.
     #[must_use]
     pub fn hashes_computed(&self) -> u64 {
@@ -233,6 +254,15 @@ impl Authenticator {
 }
 
 impl State {
+    fn new(accounts: Accounts) -> Self {
+        Self {
+            generation: 0,
+            accounts: Arc::new(accounts),
+            remembered: HashMap::new(),
+            running: HashMap::new(),
+        }
+    }
+
     fn recall(&mut self, user: &[u8], digest: &Digest, now: Instant) -> Verdict {
         let remembered = self.remembered.get(user)?;
         if remembered.until <= now {

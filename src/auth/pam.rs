@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use super::bounds::Bounds;
 use super::permissions::Permissions;
+use super::personal::Personal;
 use super::users::check_user_name;
 use super::{Account, Accounts, CheckFailed, Verdict};
 use crate::limits;
@@ -256,6 +257,7 @@ impl PamAccounts {
             anonymous: false,
             bounds: Bounds::default(),
             file_rules: Arc::default(),
+            personal: Personal::default(),
         })
     }
 }

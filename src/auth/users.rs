@@ -12,6 +12,7 @@ use super::bounds::{Bounds, Octets};
 use super::file_rules::{FileRules, RawFileRules, RawMount, RawPathRule, WrittenFileRules};
 use super::password::StoredHash;
 use super::permissions::Permissions;
+use super::personal::Personal;
 use crate::limits;
 
 /// What is wrong with a users file or a change to it.
@@ -54,6 +55,7 @@ pub struct User {
     permissions: Permissions,
     bounds: Bounds,
     file_rules: Arc<FileRules>,
+    personal: Personal,
 }
 
 impl User {
@@ -74,6 +76,7 @@ impl User {
             permissions,
             bounds: Bounds::default(),
             file_rules: Arc::default(),
+            personal: Personal::default(),
         })
     }
 
@@ -97,6 +100,12 @@ impl User {
     #[must_use]
     pub fn permissions(&self) -> Permissions {
         self.permissions
+    }
+
+    /// The user's certificates and welcome.
+    #[must_use]
+    pub fn personal(&self) -> &Personal {
+        &self.personal
     }
 
     /// How much the user may do.
@@ -144,6 +153,9 @@ struct RawUser {
     #[serde(default)]
     mounts: Vec<Spanned<RawMount>>,
     quota: Option<Octets>,
+    certificates: Option<Spanned<Vec<String>>>,
+    certificate_login: Option<Spanned<String>>,
+    welcome: Option<Spanned<String>>,
 }
 
 #[derive(Serialize)]
@@ -168,6 +180,12 @@ struct WrittenUser<'a> {
     file_rules: WrittenFileRules<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     quota: Option<Octets>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificates: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate_login: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    welcome: Option<&'a str>,
 }
 
 const HEADER: &str =
@@ -211,6 +229,13 @@ impl UsersFile {
                 sessions_max: user.bounds.sessions_max,
                 file_rules: user.file_rules.as_ref().into(),
                 quota: user.bounds.quota.map(Octets),
+                certificates: user.personal.certificates.listed(),
+                certificate_login: user.personal.certificates.login(),
+                welcome: user
+                    .personal
+                    .welcome
+                    .as_ref()
+                    .map(|welcome| &**welcome.text()),
             };
             (name.as_str(), written)
         });
@@ -318,7 +343,14 @@ impl RawUser {
         let file_rules = file_rules
             .check()
             .map_err(|(at, error)| syntax(text, at, format!("`{name}`: {error}")))?;
+        let personal = Personal::check(
+            self.certificates.as_ref(),
+            self.certificate_login.as_ref(),
+            self.welcome.as_ref(),
+        )
+        .map_err(|(offset, message)| syntax(text, offset, message))?;
         Ok(User {
+            personal,
             phc: hash.to_owned(),
             password,
             home: self.home.map(Spanned::into_inner),

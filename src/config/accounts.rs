@@ -7,7 +7,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
-use super::{Checked, users_store};
+use super::{Checked, HostOptions, users_store};
 use crate::auth::{self, Accounts, PamAccounts};
 use crate::sys::keeper::Keeper;
 
@@ -80,6 +80,31 @@ impl AccountSource {
             one_time: one_time.filter(|_| needed).cloned(),
             keeper: Arc::clone(keeper),
         })
+    }
+
+    /// The source of a virtual host's accounts: what it does not name is the server's.
+    ///
+    /// # Errors
+    /// Nobody could log in there.
+    pub(super) fn of_host(&self, host: &HostOptions) -> Result<Self, Failure> {
+        let one_time = self.one_time.clone().filter(|_| host.users.is_none());
+        let source = Self {
+            users: host.users.clone().or_else(|| self.users.clone()),
+            anonymous: host.anonymous.unwrap_or(self.anonymous),
+            one_time,
+            // Users of its own are all that it has.
+            pam: self.pam.clone().filter(|_| host.users.is_none()),
+            keeper: Arc::clone(&self.keeper),
+        };
+        let someone = source.users.is_some() || source.one_time.is_some() || source.pam.is_some();
+        if !someone && !source.anonymous {
+            let message = "nobody could log in here; give it `users`";
+            return Err(Failure::new(Exit::Config, message));
+        }
+        if let Some(path) = &host.users {
+            warn_of_mode(path);
+        }
+        Ok(source)
     }
 
     /// The one-time account, if there is one.

@@ -3,10 +3,12 @@
 mod access;
 mod accounts;
 mod bandwidth;
+mod clients;
 mod doctor;
 mod failure;
 mod file;
 mod file_rules;
+mod hosts;
 mod logs;
 mod metrics;
 mod network;
@@ -45,6 +47,7 @@ use crate::sys::{host, identity};
 pub use access::{Access, AccessOptions};
 pub use accounts::{AccountSource, OneTimeAccount};
 pub use bandwidth::RateOptions;
+pub use clients::{ClientCert, ClientFiles, ClientOptions};
 pub use doctor::{DoctorOptions, describe_download, describe_upload, doctor};
 pub use failure::{Exit, Failure, cause, explain_bind_error};
 pub use file::{
@@ -53,6 +56,7 @@ pub use file::{
     run_config_command, structures,
 };
 pub use file_rules::FileOptions;
+pub use hosts::{HostOptions, HostsOptions};
 pub use metrics::MetricsOptions;
 pub use network::{NetworkOptions, ProxyOthers};
 pub use options::{ActiveSourcePort, Command, CommandLine, Protect, Resume, ServeOptions, Switch};
@@ -98,6 +102,8 @@ pub struct Checked {
     pub certificate: Option<CertificateFiles>,
     /// The users file.
     pub users: Option<PathBuf>,
+    /// Certificates of clients.
+    pub clients: ClientFiles,
     /// Whether `anonymous` may log in.
     pub anonymous: bool,
     /// Whether PAM is asked, and about what.
@@ -168,6 +174,18 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
+impl CertificateFiles {
+    fn check(options: &ServeOptions) -> Result<Option<Self>, Failure> {
+        let (Some(certificate), Some(key)) = (&options.cert, &options.key) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            certificate: existing_file("--cert", certificate)?,
+            key: existing_file("--key", key)?,
+        }))
+    }
+}
+
 /// Timers; those of which nothing else is said are above zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timers {
@@ -222,13 +240,7 @@ impl Checked {
     pub fn new(options: ServeOptions) -> Result<Self, Failure> {
         let (log, transfer_log) = logs::check(&options.logs)?;
         let (explicit, implicit) = listeners(&options)?;
-        let certificate = match (&options.cert, &options.key) {
-            (Some(certificate), Some(key)) => Some(CertificateFiles {
-                certificate: existing_file("--cert", certificate)?,
-                key: existing_file("--key", key)?,
-            }),
-            _ => None,
-        };
+        let certificate = CertificateFiles::check(&options)?;
         let users = options.users.as_deref();
         let histogram_log = options.metrics.histogram_log.as_deref();
         let timers = &options.timers;
@@ -246,6 +258,7 @@ impl Checked {
             users: users
                 .map(|path| existing_file("--users", path))
                 .transpose()?,
+            clients: options.clients.check()?,
             anonymous: options.anonymous,
             pam: options.pam.settings(),
             resume: options.resume,

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::access::AccessOptions;
 use super::bandwidth::RateOptions;
+use super::clients::ClientOptions;
 use super::doctor::DoctorOptions;
 use super::file::ConfigCommand;
 use super::file_rules::FileOptions;
@@ -187,6 +188,9 @@ pub struct ServeOptions {
     /// Users file; `ringftpd user add` makes one.
     #[arg(long, value_name = "FILE", help_heading = ACCOUNTS)]
     pub users: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub clients: ClientOptions,
     /// Let in `anonymous` and `ftp` with any password, to read only.
     #[arg(long, help_heading = ACCOUNTS)]
     pub anonymous: bool,

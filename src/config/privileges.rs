@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::failure::{Exit, Failure, cause};
-use super::{Checked, pam, users_store};
+use super::{Checked, HostOptions, pam, users_store};
 use crate::auth::{Accounts, Permissions};
 use crate::quota;
 use crate::server::{SOCKET_FILE, protect_as_told};
@@ -58,12 +58,15 @@ impl Privileges {
     ///
     /// # Errors
     /// [`Failure`] with the remedy.
-    pub fn prepare(checked: &Checked) -> Result<Self, Failure> {
+    pub fn prepare(checked: &Checked, hosts: &[HostOptions]) -> Result<Self, Failure> {
         let identity = choose(checked)?;
         if identity.is_none() {
             protect_as_told().map_err(|error| Failure::new(Exit::System, cause(&error)))?;
         }
         prepare_directory(&checked.directory, identity.as_ref())?;
+        for directory in hosts.iter().filter_map(|host| host.directory.as_deref()) {
+            prepare_directory(directory, identity.as_ref())?;
+        }
         let state_needed = checked.certificate.is_none();
         let state = &checked.state_directory;
         let state_directory = match users_store::make_directory(state, true) {
@@ -83,6 +86,8 @@ impl Privileges {
             .flat_map(|files| [files.certificate.clone(), files.key.clone()])
             .chain(checked.users.clone())
             .chain(checked.config_file.clone())
+            .chain(checked.clients.files())
+            .chain(hosts.iter().flat_map(HostOptions::files))
             .collect();
         let keeper = if identity.is_some() && !files.is_empty() {
             Keeper::fork(files).map_err(|error| Failure::new(Exit::System, cause(&error)))?

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::hosts::AllAccounts;
 use super::options::BOUNDS;
-use crate::auth::Accounts;
 use crate::octets;
 use crate::quota::Quotas;
 
@@ -29,7 +29,7 @@ pub(super) fn parse_quota(text: &str) -> Result<u64, String> {
 /// The counts of a server, kept in its state directory if there is one.
 pub(super) fn quotas(
     state_directory: Option<&Path>,
-    accounts: &Accounts,
+    accounts: &AllAccounts,
     per_user: u64,
 ) -> Arc<Quotas> {
     let quotas = Quotas::new(state_directory);
@@ -38,9 +38,9 @@ pub(super) fn quotas(
 }
 
 /// The quotas of these accounts hold for sessions that begin from now on.
-pub(super) fn follow(quotas: &Quotas, accounts: &Accounts, per_user: u64) {
+pub(super) fn follow(quotas: &Quotas, accounts: &AllAccounts, per_user: u64) {
     let homes = accounts
-        .iter()
+        .accounts()
         .map(|account| (account.home.as_path(), account.bounds.quota));
     quotas.set_policy(per_user, homes);
 }

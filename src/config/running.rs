@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::hosts::{AllAccounts, HostsInForce, HostsOptions};
 use super::serve::{resume, settings, warn_of_doubts};
 use super::{Access, Checked, Exit, Failure, OneTimeAccount};
 use crate::admission::{Admission, Limits};
@@ -29,6 +30,8 @@ pub(super) struct Running {
     pub(super) probed: bool,
     /// How many descriptors the process may have.
     pub(super) descriptors: u64,
+    /// Virtual hosts, in force.
+    pub(super) hosts: HostsInForce,
     pub(super) authenticator: Arc<Authenticator>,
     pub(super) admission: Arc<Admission>,
     pub(super) bandwidth: Arc<Bandwidth>,
@@ -44,11 +47,23 @@ impl Running {
     /// TLS settings with this certificate and the policy of that configuration.
     pub(super) fn renewed_tls(
         &self,
-        identity: &tls::Identity,
+        identities: &tls::Identities,
         checked: &Checked,
     ) -> Result<tls::Settings, Failure> {
-        let renewed = self.tls.renewed(identity, resume(checked));
+        let renewed = self.tls.renewed(identities, resume(checked));
         renewed.map_err(|error| Failure::new(Exit::System, error.to_string()))
+    }
+
+    /// Puts these accounts into force, and the virtual hosts that they are of.
+    pub(super) fn replace_accounts(
+        &mut self,
+        hosts: &HostsOptions,
+        accounts: AllAccounts,
+        quota_per_user: u64,
+    ) {
+        super::quota::follow(&self.quotas, &accounts, quota_per_user);
+        self.authenticator.replace(accounts.own);
+        self.hosts = HostsInForce::make(hosts, accounts.hosts, &self.authenticator, &self.hosts);
     }
 
     /// Puts into force what all cores share: who may come in, rates, and the level of logs.

@@ -9,11 +9,13 @@ use std::sync::Arc;
 
 use super::file::{Loaded, Refusal, Reloader, Sources};
 use super::file_rules;
+use super::hosts::{self, HostsInForce};
 use super::restart::Origin;
 use super::running::{self, Running};
 use super::{
-    Access, AccountSource, ActiveSourcePort, Checked, CurlTrust, Exit, Failure, Privileges,
-    Protect, cause, kernel_tls, log_kernel_tls, print_listeners, print_metrics, print_welcome,
+    Access, AccountSource, ActiveSourcePort, CertificateFiles, Checked, CurlTrust, Exit, Failure,
+    Privileges, Protect, cause, kernel_tls, log_kernel_tls, print_listeners, print_metrics,
+    print_welcome,
 };
 use crate::admission::Admission;
 use crate::auth::{Accounts, Authenticator};
@@ -51,32 +53,36 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     let descriptors = host::raise_descriptor_limit();
     let began = rt::now();
     let (report, policy) = kernel_tls(checked.routes, began)?;
-    let mut privileges = Privileges::prepare(checked)?;
+    let hosts = &loaded.structures.hosts;
+    let mut privileges = Privileges::prepare(checked, &hosts.list)?;
     let source = AccountSource::new(checked, privileges.keeper())?;
     let (listeners, metrics) = listeners(loaded, &mut origin, &privileges)?;
     let certificate = CertificateSource::new(checked, privileges.keeper());
     let early = certificate.load_early();
     let home = privileges.drop()?;
-    let identity = early.unwrap_or_else(|| certificate.load())?;
-    let tls = tls::Settings::new(&identity, resume(checked))
+    let own = early.unwrap_or_else(|| certificate.load())?;
+    let identities = hosts::load_identities(checked, hosts, own, &privileges.keeper())?;
+    let tls = tls::Settings::of(&identities, resume(checked))
         .map_err(|error| Failure::new(Exit::System, error.to_string()))?;
-    let accounts = source.load(&home)?;
-    privileges.check_homes(&accounts, &home)?;
+    let accounts = hosts::load_accounts(checked, hosts, &source, &home)?;
+    accounts.check_homes(&privileges, &home)?;
     file_rules::check_mounts(&checked.file_rules)?;
-    file_rules::warn_of_mounts(&accounts);
+    accounts.warn_of_mounts();
     let state_directory = privileges.state_directory();
     let quotas = super::quota::quotas(state_directory, &accounts, checked.quota_per_user);
     // Threads begin here, and what takes long is over: who has read `ready` may end the server as it should end.
     server::hold_ends().map_err(|error| Failure::new(Exit::System, cause(&error)))?;
     let transfer_log = super::logs::open(&mut log, checked.transfer_log.as_ref())?;
-    let authenticator = authenticator(accounts, &mut privileges)?;
+    let authenticator = authenticator(accounts.own, &mut privileges)?;
     let outlets = super::metrics::outlets(
         metrics,
         checked.histogram_log.as_deref(),
         checked.histogram_interval,
     )?;
+    hosts::log_fingerprints(hosts, &identities);
     log_kernel_tls(&report, &policy, checked.routes, began);
     let running = Running {
+        hosts: HostsInForce::first(hosts, accounts.hosts, &authenticator),
         keeper: privileges.keeper(),
         home,
         one_time: source.one_time().cloned(),
@@ -95,7 +101,7 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     let (mut settings, tls) = (running.settings(checked), running.tls.clone());
     warn_of_doubts(checked);
     settings.passive.look_up_first();
-    welcome(checked, &listeners, &outlets, &source, &identity)
+    welcome(checked, &listeners, &outlets, &source, &identities.own)
         .map_err(|error| Failure::new(Exit::System, format!("standard output: {error}")))?;
     let mut reloader = Reloader::new(sources, loaded, running);
     let lifecycle = origin.lifecycle();
@@ -189,28 +195,40 @@ impl CertificateSource {
                 key,
                 keeper,
             } => {
-                let read = |path: &Path| {
-                    keeper
-                        .read(path)
-                        .map_err(|error| Failure::file(Exit::NoInput, path, error))
-                };
-                tls::Identity::from_pem(&read(certificate)?, &read(key)?).map_err(|error| {
-                    let files = format!("{}, {}", certificate.display(), key.display());
-                    Failure::new(Exit::Config, format!("{files}: {error}"))
-                })
+                let (certificate, key) = (certificate.clone(), key.clone());
+                load_identity(&CertificateFiles { certificate, key }, keeper)
             }
             Self::SelfSigned(directory) => tls::Identity::self_signed_in(directory)
                 .map_err(|error| Failure::new(Exit::Config, error.to_string())),
         }?;
-        warn_of_expiry(&identity);
+        warn_of_expiry(&identity, "the server");
         Ok(identity)
     }
 }
 
-fn warn_of_expiry(identity: &tls::Identity) {
+/// Reads a certificate and its key.
+pub(super) fn load_identity(
+    files: &CertificateFiles,
+    keeper: &Keeper,
+) -> Result<tls::Identity, Failure> {
+    let CertificateFiles { certificate, key } = files;
+    let read = |path: &Path| {
+        keeper
+            .read(path)
+            .map_err(|error| Failure::file(Exit::NoInput, path, error))
+    };
+    tls::Identity::from_pem(&read(certificate)?, &read(key)?).map_err(|error| {
+        let files = format!("{}, {}", certificate.display(), key.display());
+        Failure::new(Exit::Config, format!("{files}: {error}"))
+    })
+}
+
+pub(super) fn warn_of_expiry(identity: &tls::Identity, of: &str) {
     let soon = std::time::SystemTime::now() + limits::CERTIFICATE_EXPIRY_WARNING;
     if identity.expires().is_some_and(|expires| expires < soon) {
-        tracing::warn!("the certificate expires within 14 days: renew it, then send SIGHUP");
+        tracing::warn!(
+            "the certificate of {of} expires within 14 days: renew it, then send SIGHUP"
+        );
     }
 }
 
@@ -245,6 +263,7 @@ pub(super) fn settings(checked: &Checked, running: &Running) -> server::Settings
             login_time_max: timers.login,
             idle_time_max: timers.idle,
             bad_login_delay: timers.bad_login_delay,
+            hosts: running.hosts.session.clone(),
             ..session::Settings::default()
         }),
         data: Arc::new(data::Settings {
@@ -274,6 +293,7 @@ pub(super) fn settings(checked: &Checked, running: &Running) -> server::Settings
         drain_time_max: timers.drain,
         admission: Arc::clone(&running.admission),
         authenticator: Arc::clone(&running.authenticator),
+        hosts: Arc::clone(&running.hosts.control),
         transfer_log: running.transfer_log.clone(),
         passive: PassiveNames::new(checked.passive.clone()),
     }

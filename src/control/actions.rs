@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use tracing::{debug, trace, warn};
 
+use super::certificate::permits_password;
+use super::host::distinct_name;
 use super::seat::Stage;
 use super::{Connection, Core, Letter};
 use crate::admission::UserPermit;
@@ -20,7 +22,7 @@ use crate::proto::{
 };
 use crate::rt::{self, Duty};
 use crate::tls::Role;
-use crate::{data, limits, vfs};
+use crate::{data, limits, vfs, vhosts};
 
 /// A user who is logged in.
 pub(super) struct Login {
@@ -87,7 +89,8 @@ impl Connection {
                 self.marks.handshake = Some(now);
                 self.seat.stage.set(Stage::Handshake);
                 let deadline = now + self.settings.handshake_time_max;
-                self.channel.start_tls(&self.settings.tls, deadline)?;
+                let host = self.session.host().cloned();
+                self.channel.start_tls(&self.settings.tls, host, deadline)?;
             }
             Action::EndTls => self
                 .channel
@@ -97,6 +100,7 @@ impl Connection {
                 self.login = None;
                 self.seat.user.take();
             }
+            Action::CheckCertificate(user) => self.check_certificate(&user),
             Action::File(request) => self.request(request),
             Action::SetupPassive => self.set_up_passive(),
             Action::SetupActive(address) => self.setup = Some(data::Setup::Active(address)),
@@ -131,12 +135,13 @@ impl Connection {
         if self.is_banned(now) {
             return self.logged_in(Err(LoginVerdict::Banned), now);
         }
-        let check = self.core.authenticator.check(user, password, now);
-        let core = Rc::clone(&self.core);
+        let check = self.authenticator().check(user, password, now);
+        let (core, realm) = (Rc::clone(&self.core), self.realm());
+        let control = self.protected_by();
         let unavailable = Letter::LoggedIn(Err(LoginVerdict::Unavailable));
         let duty = Duty::new(&self.mailbox, unavailable);
         let address = self.peer.ip().to_canonical();
-        let mut refusal_time = self.core.authenticator.refusal_time();
+        let mut refusal_time = self.authenticator().refusal_time();
         rt::spawn(in_this_session(async move {
             let verdict = match check {
                 Check::Known(verdict) => Ok(verdict),
@@ -154,7 +159,10 @@ impl Connection {
                 rt::sleep_until(now + refusal_time).await;
             }
             duty.done(Letter::LoggedIn(match verdict {
-                Ok(Some(account)) => core.admit(account).await,
+                Ok(Some(account)) if !permits_password(&account, control.as_deref()) => {
+                    Err(LoginVerdict::Refused)
+                }
+                Ok(Some(account)) => core.admit(account, realm).await,
                 Ok(None) => Err(LoginVerdict::Refused),
                 Err(CheckFailed) => Err(LoginVerdict::Unavailable),
             }));
@@ -162,13 +170,24 @@ impl Connection {
     }
 
     pub(super) fn logged_in(&mut self, login: Result<Login, LoginVerdict>, now: Instant) {
+        let verdict = self.enter(login, now);
+        self.session.handle_event(Event::LoginChecked(verdict), now);
+    }
+
+    /// Takes note of a login, and weighs one that was refused.
+    pub(super) fn enter(
+        &mut self,
+        login: Result<Login, LoginVerdict>,
+        now: Instant,
+    ) -> LoginVerdict {
         let peer = self.peer.ip().to_canonical();
         let verdict = match login {
             Ok(login) => {
-                let user = login.account.name.as_str();
                 if let Some(control) = self.channel.control_tls() {
-                    control.logged_in(user, peer, now);
+                    let user = distinct_name(&login.account, self.realm().as_deref());
+                    control.logged_in(&user, peer, now);
                 }
+                self.welcome(&login.account);
                 self.log_login(&login.account);
                 self.seat.user.replace(Some(Arc::clone(&login.account)));
                 self.login = Some(login);
@@ -181,7 +200,7 @@ impl Connection {
         };
         let verdict = self.weigh(verdict, peer, now);
         self.password_judged(verdict, now);
-        self.session.handle_event(Event::LoginChecked(verdict), now);
+        verdict
     }
 
     /// A request on files. The session asks only when somebody is logged in.
@@ -294,11 +313,16 @@ impl Connection {
 
 impl Core {
     /// Lets a user in whose password was right.
-    async fn admit(self: Rc<Self>, account: Arc<Account>) -> Result<Login, LoginVerdict> {
+    pub(super) async fn admit(
+        self: Rc<Self>,
+        account: Arc<Account>,
+        realm: Option<Arc<vhosts::Host>>,
+    ) -> Result<Login, LoginVerdict> {
+        let name = distinct_name(&account, realm.as_deref());
         let own_max = account.bounds.sessions_max.map(|max| max as usize);
         let permit = self
             .admission
-            .enter_user(&account.name, own_max)
+            .enter_user(&name, own_max)
             .ok_or(LoginVerdict::TooManySessions)?;
         let root = self.root_of(&account).ok_or(LoginVerdict::Unavailable)?;
         let root = root.under_quota(&account.home, account.bounds.quota).await;
@@ -306,7 +330,8 @@ impl Core {
             download: account.bounds.rate_download,
             upload: account.bounds.rate_upload,
         };
-        let bandwidth = self.settings().bandwidth.session(&account.name, rates);
+        let bandwidth = self.settings().bandwidth.session(&name, rates);
+        drop(name);
         Ok(Login {
             account,
             root,

@@ -14,12 +14,14 @@
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::hints::Beginning;
 use crate::limits;
 use crate::rt::Socket;
 use crate::tls::{self, ControlTls, Engine, Progress, Role};
+use crate::vhosts::Host;
 
 /// Octets queued for a client that does not read, before its commands have to wait.
 const OUTGOING_OCTETS_MAX: usize = 64 * 1024;
@@ -138,14 +140,16 @@ impl Channel {
         Ok(())
     }
 
-    /// Goes over to TLS. Octets that came behind the end of an earlier TLS session are the
+    /// Goes over to TLS, as the host that HOST has chosen. Octets that came behind the end of an earlier TLS session are the
     /// beginning of the handshake.
     pub(super) fn start_tls(
         &mut self,
         settings: &tls::Settings,
+        host: Option<Arc<Host>>,
         deadline: Instant,
     ) -> io::Result<()> {
         let control = ControlTls::new(settings, self.opened);
+        control.set_host(host);
         let engine = Engine::new(settings, Role::Control, &control).map_err(io::Error::other)?;
         self.layer = Layer::Handshake(Box::new(engine));
         self.control_tls = Some(control);
@@ -293,6 +297,23 @@ impl Channel {
             self.outgoing.shrink_to(2 * OUTGOING_OCTETS_MAX);
             self.sent = 0;
         }
+    }
+
+    /// The certificate that the client has shown in the handshake that is complete now.
+    pub(super) fn client_certificate(
+        &self,
+        clients: &tls::Clients,
+    ) -> Result<Option<tls::ClientCertificate>, tls::TlsError> {
+        match &self.layer {
+            Layer::Protected(engine) => engine.client_certificate(clients),
+            _ => Ok(None),
+        }
+    }
+
+    /// The TLS session, while the channel is protected by it.
+    pub(super) fn protected_by(&self) -> Option<&Rc<ControlTls>> {
+        let protected = matches!(self.layer, Layer::Protected(_));
+        self.control_tls.as_ref().filter(|_| protected)
     }
 
     /// The TLS version and cipher suite in force, for the log.

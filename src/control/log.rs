@@ -14,7 +14,7 @@ use crate::proto::{
     FileError, FileReply, FileRequest, LoginVerdict, Transfer, TransferEnd, TransferKind,
     TransferReady, VirtualPath,
 };
-use crate::rt;
+use crate::{rt, vhosts};
 
 /// What a session has moved.
 #[derive(Debug, Default)]
@@ -53,6 +53,7 @@ pub(super) struct Change {
     account: Arc<Account>,
     address: IpAddr,
     session: u64,
+    host: Option<Arc<vhosts::Host>>,
     operation: Operation,
     path: VirtualPath,
     target: Option<VirtualPath>,
@@ -65,6 +66,7 @@ impl Change {
         self.log.write(&Record {
             ended: SystemTime::now(),
             session: self.session,
+            host: self.host.as_deref().map(|host| &*host.name),
             user: &self.account.name,
             anonymous: self.account.anonymous,
             address: self.address,
@@ -97,10 +99,14 @@ impl Connection {
     /// A login was granted to this account.
     pub(super) fn log_login(&mut self, account: &Arc<Account>) {
         let tls = self.channel.summary().map(|summary| summary.to_string());
+        let control = self.protected_by();
+        let certificate = control.and_then(|control| Some(control.certificate()?.to_string()));
         info!(
             peer = %self.peer.ip().to_canonical(),
             user = account.name,
+            host = self.host_name(),
             tls = tls.as_deref().unwrap_or("-"),
+            certificate = certificate.as_deref(),
             "login"
         );
         self.totals.user = Some(Arc::clone(account));
@@ -109,7 +115,8 @@ impl Connection {
     /// It was refused. The name is whatever the client sent.
     pub(super) fn log_refused_login(&self, verdict: LoginVerdict) {
         let user = self.session.user().unwrap_or_default().escape_ascii();
-        info!(peer = %self.peer.ip().to_canonical(), %user, ?verdict, "login refused");
+        let host = self.host_name();
+        info!(peer = %self.peer.ip().to_canonical(), %user, host, ?verdict, "login refused");
     }
 
     /// What a change of the tree needs for its line in the transfer log, if it is to have one.
@@ -128,6 +135,7 @@ impl Connection {
             account: Arc::clone(&login.account),
             address: self.peer.ip().to_canonical(),
             session: self.number,
+            host: self.session.host().cloned(),
             operation,
             path: path.clone(),
             target: target.cloned(),
@@ -213,6 +221,7 @@ impl Connection {
         log.write(&Record {
             ended: SystemTime::now(),
             session: self.number,
+            host: self.host_name(),
             user: account.map_or("-", |account| &account.name),
             anonymous: account.is_some_and(|account| account.anonymous),
             address: self.peer.ip().to_canonical(),

@@ -118,7 +118,7 @@ fn class(verb: Option<Verb>) -> Class {
     };
     match verb {
         Verb::Noop => Class::Noop,
-        Verb::User | Verb::Acct | Verb::Rein | Verb::Quit => Class::Session,
+        Verb::User | Verb::Host | Verb::Acct | Verb::Rein | Verb::Quit => Class::Session,
         Verb::Pass => Class::Password,
         Verb::Auth | Verb::Pbsz | Verb::Prot | Verb::Ccc => Class::Protection,
         Verb::Type

@@ -6,9 +6,11 @@
 //! of its own that posts a letter, so the loop never blocks and ABOR is always heard.
 
 mod actions;
+mod certificate;
 mod channel;
 mod failures;
 mod hints;
+mod host;
 mod log;
 mod marks;
 mod passive;
@@ -37,6 +39,8 @@ use crate::proto::session::{self, ChannelKind, Session};
 use crate::proto::{Event, FileError, LoginVerdict, TransferReady};
 use crate::rt::{self, Alarm, Mailbox, Readiness, Socket};
 use crate::{data, tls, vfs};
+
+pub use host::Host;
 
 use actions::Login;
 use channel::{Change, Channel};
@@ -68,6 +72,8 @@ pub struct Settings {
     pub transfer_log: Option<Arc<TransferLog>>,
     /// Certificates and TLS policy.
     pub tls: tls::Settings,
+    /// Virtual hosts, in the order of their names' indices.
+    pub hosts: Arc<[Host]>,
 }
 
 /// What all control connections of a core share.
@@ -148,6 +154,7 @@ enum Letter {
     Event(Event),
     Opened(Result<(data::Opened, TransferReady), FileError>),
     LoggedIn(Result<Login, LoginVerdict>),
+    Certified(Result<Login, LoginVerdict>),
     Ended(data::Outcome),
     ShutDown {
         force: bool,
@@ -265,6 +272,7 @@ async fn serve_numbered(
     debug!(%peer, ?kind, "control connection opened");
     if let Err(error) = connection.run().await {
         debug!(%peer, %error, "control connection broke");
+        connection.log_refused_certificate(&error);
         // A fatal alert may be queued.
         let _ = connection.channel.flush();
     }
@@ -371,6 +379,8 @@ impl Connection {
                 self.seat.stage.set(Stage::Open);
                 debug!(peer = %self.peer, %summary, "control connection protected");
             }
+            self.take_server_name();
+            self.take_certificate()?;
             self.session.handle_event(Event::TlsUp, now);
         }
         if !plain.is_empty() {
@@ -396,6 +406,7 @@ impl Connection {
         match letter {
             Letter::Event(event) => self.session.handle_event(event, now),
             Letter::LoggedIn(login) => self.logged_in(login, now),
+            Letter::Certified(login) => self.certified(login, now),
             Letter::Opened(result) => {
                 match &result {
                     Ok((_, ready)) => self.name_transfer(ready),

@@ -104,6 +104,8 @@ pub struct Record<'a> {
     pub ended: SystemTime,
     /// The session's number.
     pub session: u64,
+    /// The virtual host, where there is one.
+    pub host: Option<&'a str>,
     /// The account.
     pub user: &'a str,
     /// Whether that is the anonymous one.
@@ -239,7 +241,13 @@ fn push_field(line: &mut Vec<u8>, octets: &[u8]) {
 pub fn push_object(line: &mut Vec<u8>, record: &Record<'_>) {
     line.extend_from_slice(b"{\"time\":\"");
     push_rfc3339(line, record.ended);
-    let _ = write!(line, "\",\"session\":{},\"user\":", record.session);
+    let _ = write!(line, "\",\"session\":{},", record.session);
+    if let Some(host) = record.host {
+        line.extend_from_slice(b"\"host\":");
+        push_json(line, host.as_bytes());
+        line.push(b',');
+    }
+    line.extend_from_slice(b"\"user\":");
     push_json(line, record.user.as_bytes());
     let _ = write!(
         line,

@@ -6,6 +6,7 @@ fn record() -> Record<'static> {
     Record {
         ended: SystemTime::UNIX_EPOCH + Duration::from_micros(1_770_883_750_123_456),
         session: 42,
+        host: None,
         user: "alice",
         anonymous: false,
         address: IpAddr::from([192, 0, 2, 7]),

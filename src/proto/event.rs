@@ -56,6 +56,8 @@ pub enum Action {
         /// The password as the client sent it, every octet.
         password: Secret,
     },
+    /// Does the client's certificate open this user's account? Answer: [`Event::CertificateChecked`].
+    CheckCertificate(Vec<u8>),
     /// Forget the account (USER again, REIN, AUTH).
     Logout,
     /// A request on files that needs no data connection. Answer: [`Event::FileDone`].
@@ -90,6 +92,8 @@ pub enum Event {
     TlsDown,
     /// The verdict on [`Action::CheckLogin`].
     LoginChecked(LoginVerdict),
+    /// The verdict on [`Action::CheckCertificate`]; `None`: it does not, a password is needed.
+    CertificateChecked(Option<LoginVerdict>),
     /// The outcome of [`Action::File`].
     FileDone(Result<FileReply, FileError>),
     /// The address that the client is to be told, or why there is no listener. An unspecified one, or one of

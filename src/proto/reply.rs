@@ -34,6 +34,8 @@ pub enum Code {
     ExtendedPassive = 229,
     /// Logged in.
     LoggedIn = 230,
+    /// Logged in, authorised by the security data exchange (RFC 2228 §3, RFC 4217 §14).
+    LoggedInSecurely = 232,
     /// Security mechanism accepted.
     SecurityAccepted = 234,
     /// File action completed.

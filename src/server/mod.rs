@@ -89,6 +89,8 @@ pub struct Settings {
     pub admission: Arc<Admission>,
     /// Accounts and passwords.
     pub authenticator: Arc<Authenticator>,
+    /// Virtual hosts, in the order of their names' indices.
+    pub hosts: Arc<[control::Host]>,
     /// Gets a line for each transfer.
     pub transfer_log: Option<Arc<TransferLog>>,
     /// What PASV names.
@@ -404,6 +406,7 @@ fn control_settings(settings: &Settings, tls: tls::Settings) -> control::Setting
         tls,
         bandwidth: Arc::clone(&settings.bandwidth),
         transfer_log: settings.transfer_log.clone(),
+        hosts: Arc::clone(&settings.hosts),
     }
 }
 

@@ -83,7 +83,7 @@ impl Keeper {
     /// The system's.
     pub fn read(&self, path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
         let position = self.files.iter().position(|file| file == path);
-        let number = position.and_then(|position| u8::try_from(position).ok());
+        let number = position.and_then(|position| u16::try_from(position).ok());
         match (&self.process, number) {
             (None, _) => read_file(path),
             (Some(_), None) => read_file(path).map_err(|error| match error.kind() {
@@ -122,8 +122,8 @@ impl Drop for Process {
     }
 }
 
-fn ask(socket: &mut UnixStream, number: u8) -> io::Result<Zeroizing<Vec<u8>>> {
-    socket.write_all(&[number])?;
+fn ask(socket: &mut UnixStream, number: u16) -> io::Result<Zeroizing<Vec<u8>>> {
+    socket.write_all(&number.to_be_bytes())?;
     let (mut status, mut head) = ([0; 1], [0; 8]);
     socket.read_exact(&mut status)?;
     socket.read_exact(&mut head)?;
@@ -161,12 +161,14 @@ fn serve(files: &[PathBuf], mut socket: UnixStream) -> io::Result<()> {
 
 fn answer_all(files: &[PathBuf], socket: &mut UnixStream) -> io::Result<()> {
     loop {
-        let mut number = [0; 1];
-        // Zero octets: the server has ended, and so does its keeper.
-        if socket.read(&mut number)? == 0 {
-            return Ok(());
+        let mut number = [0; 2];
+        match socket.read_exact(&mut number) {
+            Ok(()) => {}
+            // The server has ended, and so does its keeper.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error),
         }
-        let file = number.first().and_then(|n| files.get(usize::from(*n)));
+        let file = files.get(usize::from(u16::from_be_bytes(number)));
         let contents =
             file.map_or_else(|| Err(io::ErrorKind::InvalidInput.into()), |f| read_file(f));
         match contents {

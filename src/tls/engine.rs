@@ -3,6 +3,8 @@
 //! Records are handed to rustls one at a time and only when complete. So the engine knows exactly
 //! which octets rustls has looked at, and nothing behind a close_notify is ever touched.
 
+mod peer;
+
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ use super::sessions::{Holding, Scope, SessionKey};
 use super::{ControlTls, Role, Settings, Summary, TlsError};
 use crate::limits;
 
-/// At least what any cipher suite adds to a record: header 5, explicit nonce 8, tag 16.
+/// At least what a cipher suite adds: header 5, explicit nonce 8, tag 16.
 const RECORD_OVERHEAD_OCTETS_MAX: usize = 32;
 /// At least two KeyUpdate records and an alert, which may precede the records of one call.
 const RECORDS_PENDING_OCTETS_MAX: usize = 128;
@@ -389,10 +391,11 @@ impl Engine {
 
     /// Version, cipher suite and resumption, for logs.
     pub fn summary(&self) -> Summary {
+        let (version, suite, resumed) = (self.version(), self.suite(), self.resumed());
         Summary {
-            version: self.version(),
-            suite: self.suite(),
-            resumed: self.resumed(),
+            version,
+            suite,
+            resumed,
         }
     }
 
@@ -457,11 +460,6 @@ impl Engine {
             Some(suite) => suite_name(suite.suite()),
             None => "",
         }
-    }
-
-    /// The application protocol selected, if the client offered any (RFC 7301).
-    pub fn alpn(&self) -> Option<&[u8]> {
-        self.connection.alpn_protocol()
     }
 }
 

@@ -34,6 +34,14 @@ pub enum TlsError {
 }
 
 impl TlsError {
+    /// What to do about a client's certificate that is missing or not accepted; `None` when it is something else.
+    pub fn certificate_remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Protocol(error) => super::clients::remedy(error),
+            _ => None,
+        }
+    }
+
     /// Is it a fatal alert of the client?
     pub fn is_alert(&self) -> bool {
         matches!(self, Self::Protocol(rustls::Error::AlertReceived(_)))

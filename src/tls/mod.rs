@@ -9,10 +9,12 @@
 //! [`Engine::new`] with [`Role::Control`]; then for each protected transfer [`Engine::new`] with
 //! [`Role::Download`] or [`Role::Upload`], its handshake, and [`check_resumption`].
 
+mod clients;
 mod detached;
 mod engine;
 mod error;
 mod hello;
+mod hosts;
 mod identity;
 mod offload;
 mod opener;
@@ -32,14 +34,15 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 
 use crate::limits;
 
+pub use clients::{ClientCertificate, Clients, ClientsError};
 pub use detached::{DetachError, DetachedTls, Parties, Party};
 pub use engine::{Engine, Progress, sealed_len};
 pub use error::TlsError;
+pub use hosts::Identities;
 pub use identity::{CERTIFICATE_FILE as SELF_SIGNED_CERTIFICATE_FILE, Identity, IdentityError};
 pub use offload::OffloadError;
 pub use opener::{BadRecord, RecordOpener};
@@ -110,6 +113,7 @@ pub struct Settings {
     data: Ordered,
     resume: Resume,
     store: Arc<SessionStore>,
+    clients: Option<Arc<Clients>>,
 }
 
 impl Settings {
@@ -118,24 +122,37 @@ impl Settings {
     /// # Errors
     /// When the cryptographic provider does not support TLS 1.2 and TLS 1.3.
     pub fn new(identity: &Identity, resume: Resume) -> Result<Self, rustls::Error> {
-        let store = Arc::new(SessionStore::new(resume != Resume::Off));
-        Self::build(identity, resume, store)
+        Self::of(&identity.clone().into(), resume)
     }
 
-    /// Another certificate and policy. The sessions stay, unless resumption is switched on or off.
+    /// The same with virtual hosts.
     ///
     /// # Errors
     /// As [`Settings::new`].
-    pub fn renewed(&self, identity: &Identity, resume: Resume) -> Result<Self, rustls::Error> {
+    pub fn of(identities: &Identities, resume: Resume) -> Result<Self, rustls::Error> {
+        let store = Arc::new(SessionStore::new(resume != Resume::Off));
+        Self::build(identities, resume, store)
+    }
+
+    /// Other certificates and policy. The sessions stay, unless resumption is switched on or off.
+    ///
+    /// # Errors
+    /// As [`Settings::new`].
+    pub fn renewed(&self, identities: &Identities, resume: Resume) -> Result<Self, rustls::Error> {
         if self.store.enabled() == (resume != Resume::Off) {
-            return Self::build(identity, resume, Arc::clone(&self.store));
+            return Self::build(identities, resume, Arc::clone(&self.store));
         }
-        Self::new(identity, resume)
+        Self::of(identities, resume)
     }
 
     /// The policy these settings were made with.
     pub fn resume(&self) -> Resume {
         self.resume
+    }
+
+    /// Which certificates clients are asked for; `None` for none.
+    pub fn clients(&self) -> Option<&Clients> {
+        self.clients.as_deref()
     }
 
     /// The sessions that can be resumed now.
@@ -144,12 +161,12 @@ impl Settings {
     }
 
     fn build(
-        identity: &Identity,
+        identities: &Identities,
         resume: Resume,
         store: Arc<SessionStore>,
     ) -> Result<Self, rustls::Error> {
         let config = |role| {
-            let mut server = configure(identity, &store, resume, role)?;
+            let mut server = configure(identities, &store, resume, role)?;
             let client = Arc::new(server.clone());
             server.ignore_client_order = true;
             Ok::<_, rustls::Error>(Ordered {
@@ -162,6 +179,7 @@ impl Settings {
             data: config(Role::Download)?,
             resume,
             store,
+            clients: identities.clients.clone(),
         })
     }
 
@@ -200,16 +218,18 @@ fn provider() -> CryptoProvider {
 /// ticketer would bypass it and stays off (the default). Early data stays refused: tickets are
 /// multi-use, so it could be replayed (RFC 8446 §8).
 fn configure(
-    identity: &Identity,
+    identities: &Identities,
     store: &Arc<SessionStore>,
     resume: Resume,
     role: Role,
 ) -> Result<ServerConfig, rustls::Error> {
-    let certified = Arc::clone(identity.certified_key());
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
-        .with_protocol_versions(&[&TLS13, &TLS12])?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    let builder = ServerConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&TLS13, &TLS12])?;
+    let builder = match &identities.clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => builder.with_client_cert_verifier(clients.verifier(role == Role::Control)),
+    };
+    let mut config = builder.with_cert_resolver(identities.resolver());
     config.session_storage = Arc::clone(store) as Arc<_>;
     config.max_early_data_size = 0;
     config.send_half_rtt_data = false;
@@ -242,6 +262,9 @@ pub enum NotResumed {
     /// The policy demands resumption and the handshake was a full one.
     #[error("the data connection did not resume the TLS session of its control connection")]
     Full,
+    /// The handshake was a full one, and without the certificate that the control connection has.
+    #[error("the data connection did not show the client certificate of its control connection")]
+    Certificate,
 }
 
 /// Judges a data connection whose handshake is complete, and remembers on `control` that this
@@ -266,6 +289,14 @@ fn judge(policy: Resume, control: &ControlTls, engine: &Engine) -> Result<(), No
     // this port, whatever the policy.
     if engine.foreign() {
         return Err(NotResumed::Foreign);
+    }
+    // SECURITY: a client that is known by its certificate is known by it on every connection (RFC 4217 §15.1.2). Resuming
+    // proves the same.
+    if let Some(own) = control.certificate()
+        && !engine.resumed()
+        && engine.client_fingerprint() != Some(own.sha256)
+    {
+        return Err(NotResumed::Certificate);
     }
     if engine.resumes_control() {
         control.set_has_resumed();

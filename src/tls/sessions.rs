@@ -7,7 +7,9 @@
 //! cores, do not see each other.
 
 mod holding;
+mod host;
 mod login;
+mod scope;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
@@ -20,11 +22,16 @@ use std::time::Instant;
 use rustls::server::StoresServerSessions;
 use zeroize::Zeroizing;
 
-use super::{Role, Settings};
+use super::{ClientCertificate, Role, Settings};
 use crate::limits;
 use crate::sys::clock;
+use crate::vhosts::Host;
 use holding::Issues;
+use host::Choice;
+pub(super) use host::choose_host;
 use login::Login;
+use scope::CURRENT;
+pub(super) use scope::Scope;
 
 pub(super) use holding::Holding;
 
@@ -32,78 +39,6 @@ pub(super) use holding::Holding;
 pub(super) type SessionKey = [u8; 32];
 
 const SHARDS: usize = 16;
-
-thread_local! {
-    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
-}
-
-struct Current {
-    control: Rc<ControlTls>,
-    role: Role,
-    /// A data connection offered the session of another client.
-    foreign: bool,
-    /// The client whose session was offered, on a control connection or by what may be the same
-    /// client.
-    offered: Option<Arc<Client>>,
-    /// The session that a data connection offered goes back to a control connection.
-    rooted: bool,
-    /// So will sessions that are issued now.
-    issues_rooted: bool,
-    /// Those that a data connection was issued.
-    issued: Vec<SessionKey>,
-}
-
-/// Marks one connection as current on this thread until it is dropped.
-pub(super) struct Scope {
-    previous: Option<Current>,
-}
-
-impl Scope {
-    /// `resumes_rooted`: the current connection resumes a session that goes back to a control
-    /// connection.
-    pub(super) fn enter(control: &Rc<ControlTls>, role: Role, resumes_rooted: bool) -> Self {
-        let current = Current {
-            control: Rc::clone(control),
-            role,
-            foreign: false,
-            offered: None,
-            rooted: false,
-            issues_rooted: role == Role::Control || resumes_rooted,
-            issued: Vec::new(),
-        };
-        Self {
-            previous: CURRENT.replace(Some(current)),
-        }
-    }
-
-    /// Has the client offered a session of another client since [`Scope::enter`]?
-    pub(super) fn foreign(&self) -> bool {
-        CURRENT.with_borrow(|current| current.as_ref().is_some_and(|current| current.foreign))
-    }
-
-    /// Has the client offered a session that goes back to a control connection of its own?
-    pub(super) fn rooted(&self) -> bool {
-        CURRENT.with_borrow(|current| current.as_ref().is_some_and(|current| current.rooted))
-    }
-
-    /// The sessions issued to a data connection since [`Scope::enter`].
-    pub(super) fn take_issued(&self) -> Vec<SessionKey> {
-        let take =
-            |current: &mut Option<Current>| Some(std::mem::take(&mut current.as_mut()?.issued));
-        CURRENT.with_borrow_mut(take).unwrap_or_default()
-    }
-
-    /// The client whose session was offered, where resuming it shows that it is the same.
-    pub(super) fn take_offered(&self) -> Option<Arc<Client>> {
-        CURRENT.with_borrow_mut(|current| current.as_mut()?.offered.take())
-    }
-}
-
-impl Drop for Scope {
-    fn drop(&mut self) {
-        drop(CURRENT.replace(self.previous.take()));
-    }
-}
 
 /// One TLS client: a control connection, and those which proved to be the same client by resuming
 /// its session. Its sessions are forgotten with its last control connection.
@@ -232,6 +167,8 @@ pub struct ControlTls {
     /// When the connection was opened.
     opened: Instant,
     login: OnceCell<Login>,
+    host: RefCell<Choice>,
+    certificate: OnceCell<ClientCertificate>,
     resumed: Cell<bool>,
     issues: Issues,
 }
@@ -243,6 +180,8 @@ impl ControlTls {
             client: RefCell::new(Client::new(settings.store())),
             opened,
             login: OnceCell::new(),
+            host: RefCell::default(),
+            certificate: OnceCell::new(),
             resumed: Cell::new(false),
             issues: Issues::default(),
         })
@@ -279,6 +218,16 @@ impl ControlTls {
         let ours = self.client.borrow().identity().login().clone();
         let overlap = ours.is_some_and(|ours| ours.overlaps(&theirs));
         Some(overlap && login.is_of(&theirs))
+    }
+
+    /// The client has shown this certificate in the handshake.
+    pub fn set_certificate(&self, certificate: ClientCertificate) {
+        let _ = self.certificate.set(certificate);
+    }
+
+    /// The client's certificate, if it has shown one.
+    pub fn certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate.get()
     }
 
     /// Has a data connection of this control connection resumed?
@@ -336,6 +285,8 @@ impl fmt::Debug for ControlTls {
 
 struct Session {
     client: Weak<Client>,
+    /// The host of its control connection.
+    host: Option<Arc<Host>>,
     /// Issued on a control connection, or on a data connection that resumed such a session. Clients
     /// that file sessions by port (Java, Perl) meet one of a full data handshake again by chance,
     /// when the port comes round; that does not mean that they resume.
@@ -396,26 +347,35 @@ impl SessionStore {
     /// client's.
     ///
     /// SECURITY: a data connection proves nothing by offering a session of another client but that
-    /// it belongs to somebody else's transfer.
+    /// it belongs to somebody else's transfer. A session of another virtual host is none here.
     fn find(&self, key: &[u8]) -> Option<Vec<u8>> {
         let key = SessionKey::try_from(key).ok()?;
-        let (client, value, rooted) = {
+        let (client, value, rooted, host) = {
             let shard = self.shard(&key);
             let session = shard.get(&key)?;
             // Not dropped before the lock is: the last reference would take it again.
             let value = session.value.to_vec();
-            (session.client.upgrade(), value, session.rooted)
+            let host = session.host.clone();
+            (session.client.upgrade(), value, session.rooted, host)
         };
         let client = client?;
         CURRENT.with_borrow_mut(|current| {
             let current = current.as_mut()?;
+            let same_host = current.control.is_of(host.as_deref());
             if current.role == Role::Control {
+                if !same_host {
+                    return None;
+                }
                 current.offered = Some(client);
                 return Some(value);
             }
             let own = current.control.client.borrow().identity();
             if !Arc::ptr_eq(&client.identity(), &own) {
-                match current.control.may_be(&client) {
+                let may_be = match same_host {
+                    true => current.control.may_be(&client),
+                    false => Some(false),
+                };
+                match may_be {
                     Some(true) => current.offered = Some(Arc::clone(&client)),
                     Some(false) => {
                         current.foreign = true;
@@ -452,13 +412,14 @@ impl StoresServerSessions for SessionStore {
                 current.issued.push(key);
             }
             let client = Arc::clone(&current.control.client.borrow());
-            Some((client, current.issues_rooted))
+            Some((client, current.issues_rooted, current.control.host()))
         });
-        let Some((client, rooted)) = found else {
+        let Some((client, rooted, host)) = found else {
             return false;
         };
         let session = Session {
             client: Arc::downgrade(&client),
+            host,
             rooted,
             value,
         };

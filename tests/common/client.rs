@@ -302,7 +302,9 @@ impl Client {
     /// Connects to a passive port.
     #[track_caller]
     pub fn data(&self, address: SocketAddr) -> Link {
-        Link::connect(address, self.source).unwrap()
+        let mut link = Link::connect(address, self.source).unwrap();
+        link.name.clone_from(&self.link.name);
+        link
     }
 
     /// Protects a data connection if PROT says so, resuming a session.

@@ -38,6 +38,8 @@ pub struct Link {
     raw_start: usize,
     /// Plaintext received and not yet taken.
     pub plain: Vec<u8>,
+    /// The server's name, as the ClientHello says it.
+    pub name: String,
 }
 
 impl Link {
@@ -65,6 +67,7 @@ impl Link {
             raw: Vec::new(),
             raw_start: 0,
             plain: Vec::new(),
+            name: "localhost".to_owned(),
         }
     }
 
@@ -75,7 +78,7 @@ impl Link {
 
     /// Starts the client side of TLS; nothing is sent yet.
     pub fn begin_tls(&mut self, config: &Arc<ClientConfig>) {
-        let name = ServerName::try_from("localhost").unwrap();
+        let name = ServerName::try_from(self.name.clone()).unwrap();
         let tls = ClientConnection::new(config.clone(), name).unwrap();
         self.tls = Some(Box::new(tls));
     }

@@ -210,6 +210,27 @@ impl Profile {
         self
     }
 
+    /// The same client with a certificate to show, a chain with its key in PEM.
+    pub fn with_certificate(mut self, pem: &str) -> Self {
+        let mut octets = pem.as_bytes();
+        let chain = rustls_pemfile::certs(&mut octets);
+        let chain: Vec<_> = chain.map(Result::unwrap).collect();
+        let key = rustls_pemfile::private_key(&mut pem.as_bytes());
+        let key = key.unwrap().unwrap();
+        let provider = self.base.crypto_provider();
+        let key = provider.key_provider.load_private_key(key).unwrap();
+        let certified = rustls::sign::CertifiedKey::new(chain, key);
+        self.base.client_auth_cert_resolver =
+            Arc::new(rustls::sign::SingleCertAndKey::from(certified));
+        self
+    }
+
+    /// The same client without the server's name in its ClientHello.
+    pub fn without_name(mut self) -> Self {
+        self.base.enable_sni = false;
+        self
+    }
+
     /// A configuration that resumes sessions out of this profile's tickets.
     pub fn resuming(&self) -> Arc<ClientConfig> {
         self.resuming_from(&self.tickets)

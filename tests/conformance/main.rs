@@ -49,6 +49,7 @@ macro_rules! checks {
     };
 }
 
+mod certificates;
 mod channel;
 mod clients;
 mod data;
@@ -56,6 +57,7 @@ mod file_rules;
 mod files;
 mod fixture;
 mod hostile;
+mod hosts;
 mod listings;
 mod login;
 mod passive_names;

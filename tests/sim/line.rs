@@ -111,6 +111,8 @@ fn answers(verb: Verb) -> &'static [u16] {
         Verb::Epsv => &[200, 229, 425, 522],
         Verb::Feat => &[211],
         Verb::Help => &[214, 502],
+        // 500 where there are no virtual hosts.
+        Verb::Host => &[220, 500, 503, 504],
         Verb::Lang | Verb::Mode | Verb::Stru | Verb::Type => &[200, 504],
         Verb::Mdtm | Verb::Size | Verb::Mfmt => &[213, 450, 451, 550, 553],
         Verb::Mkd => &[257, 450, 451, 452, 550, 552, 553],

@@ -152,6 +152,7 @@ impl Model {
         }
         self.active = self.now;
         match event {
+            Event::CertificateChecked(_) => panic!("no client here shows a certificate"),
             Event::TlsUp => {
                 self.answered_with(Ask::TlsUp);
                 self.epoch += 1;
@@ -201,6 +202,7 @@ impl Model {
             "{action:?} after 421"
         );
         match action {
+            Action::CheckCertificate(_) => panic!("no client here shows a certificate"),
             Action::Send(octets) => self.send(octets),
             Action::StartTls => self.start_tls(),
             Action::EndTls => {

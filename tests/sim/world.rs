@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use ringftpd::limits;
+use ringftpd::proto::session::Hosts;
 use ringftpd::proto::{
     Action, ChannelKind, Event, FileError, LoginVerdict, Requirement, Session, Settings, Transfer,
     TransferEnd,
 };
+use ringftpd::vhosts::Table;
 
 use crate::line::{Kind, Line};
 use crate::model::Model;
@@ -138,6 +140,22 @@ fn settings(random: &mut Rng) -> Settings {
         login_time_max: seconds(random, 120, 3),
         idle_time_max: seconds(random, 300, 5),
         bad_login_delay: seconds(random, 1, rare_delay),
+        hosts: if random.bool() {
+            hosts()
+        } else {
+            Hosts::default()
+        },
+    }
+}
+
+/// Two virtual hosts.
+fn hosts() -> Hosts {
+    let mut names = Table::default();
+    names.add_host("one.example").unwrap();
+    names.add_host("*.example").unwrap();
+    Hosts {
+        names: Arc::new(names),
+        greetings: vec![Some(String::from("one")), None],
     }
 }
 
@@ -611,6 +629,7 @@ impl World {
                 let restart = self.model.restarts();
                 self.tell_client(Notice::EndTls { restart });
             }
+            Action::CheckCertificate(_) => panic!("no client here shows a certificate"),
             Action::CheckLogin { user, password } => {
                 let verdict = match tree::check_login(&user, &password) {
                     _ if self.fails(40) => LoginVerdict::Refused,

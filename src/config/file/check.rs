@@ -9,6 +9,7 @@ use super::blame::Origins;
 use super::problem::{Problem, Problems};
 use super::sources::{Loaded, Refusal, Sources};
 use crate::config::file_rules::check_mounts;
+use crate::config::hosts::check_files;
 use crate::config::{Exit, Failure, pam, users_store};
 use crate::sys::keeper::Keeper;
 use crate::{limits, tls};
@@ -64,6 +65,18 @@ fn examine(loaded: &Loaded) -> Vec<Problem> {
     }
     if let Some(settings) = &loaded.checked.pam {
         add("pam", pam::demand(settings));
+    }
+    let clients = &loaded.checked.clients;
+    let keeper = Keeper::direct(clients.files().collect());
+    add("client-ca", clients.load(&keeper).map(drop));
+    for host in &loaded.structures.hosts.list {
+        for failure in check_files(host, check_users, check_certificate) {
+            problems.push(Problem {
+                place: Some(host.place),
+                message: format!("host {}: {}", host.name, failure.message),
+                exit: failure.exit,
+            });
+        }
     }
     problems
 }

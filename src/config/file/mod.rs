@@ -8,6 +8,7 @@
 mod blame;
 mod check;
 mod example;
+mod hosts;
 mod manual;
 mod nearest;
 mod parse;

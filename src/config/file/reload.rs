@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::sections::Structures;
 use super::sources::{Effective, Loaded, Refusal, Sources};
 use super::table::Change;
-use crate::config::file_rules::{check_mounts, warn_of_mounts};
+use crate::config::file_rules::check_mounts;
+use crate::config::hosts::{self, AllAccounts};
 use crate::config::running::Running;
 use crate::config::serve::CertificateSource;
 use crate::config::{AccountSource, Checked, Exit, Failure};
@@ -23,6 +25,7 @@ pub(in crate::config) struct Reloader<'a> {
     running: Running,
     /// The configuration in force.
     checked: Checked,
+    structures: Structures,
     /// Its values; of keys that only a new process takes, those of the start.
     in_force: Effective,
     /// Chosen at the start.
@@ -32,6 +35,7 @@ pub(in crate::config) struct Reloader<'a> {
 /// A new configuration, and how it differs.
 struct Changed {
     checked: Checked,
+    structures: Structures,
     in_force: Effective,
     /// Words for the log: what is in force from now on.
     live: Vec<String>,
@@ -41,8 +45,8 @@ struct Changed {
 
 /// Accounts and certificate for a configuration.
 struct Parts {
-    accounts: Result<crate::auth::Accounts, Failure>,
-    identity: Result<tls::Identity, Failure>,
+    accounts: Result<AllAccounts, Failure>,
+    identities: Result<tls::Identities, Failure>,
 }
 
 impl<'a> Reloader<'a> {
@@ -56,6 +60,7 @@ impl<'a> Reloader<'a> {
             sources,
             running,
             checked: loaded.checked.clone(),
+            structures: loaded.structures.clone(),
             in_force,
             state_directory,
         }
@@ -70,15 +75,15 @@ impl<'a> Reloader<'a> {
             None
         });
         let Some(changed) = changed else {
-            let parts = self.parts(&self.checked);
+            let parts = self.parts(&self.checked, &self.structures);
             return self.renew(parts);
         };
-        let parts = self.parts(&changed.checked);
+        let parts = self.parts(&changed.checked, &changed.structures);
         match self.take(changed, parts) {
             Ok(reloaded) => Some(reloaded),
             Err(failure) => {
                 tracing::error!("configuration not reloaded, the old one stays: {failure}");
-                let parts = self.parts(&self.checked);
+                let parts = self.parts(&self.checked, &self.structures);
                 self.renew(parts)
             }
         }
@@ -136,6 +141,7 @@ impl<'a> Reloader<'a> {
         checked.take_structures(&loaded.structures);
         Ok(Changed {
             checked,
+            structures: loaded.structures.clone(),
             in_force,
             live,
             restart,
@@ -171,25 +177,28 @@ impl<'a> Reloader<'a> {
         format!("{name} ({} -> {})", words(old), words(new))
     }
 
-    fn parts(&self, checked: &Checked) -> Parts {
+    fn parts(&self, checked: &Checked, structures: &Structures) -> Parts {
         let running = &self.running;
+        let hosts = &structures.hosts;
         let accounts = AccountSource::again(checked, &running.keeper, running.one_time.as_ref());
         Parts {
             accounts: accounts
-                .and_then(|source| source.load(&running.home))
-                .inspect(warn_of_mounts),
-            identity: CertificateSource::new(checked, Arc::clone(&running.keeper)).load(),
+                .and_then(|source| hosts::load_accounts(checked, hosts, &source, &running.home))
+                .inspect(AllAccounts::warn_of_mounts),
+            identities: CertificateSource::new(checked, Arc::clone(&running.keeper))
+                .load()
+                .and_then(|own| hosts::load_identities(checked, hosts, own, &running.keeper)),
         }
     }
 
     /// Puts a changed configuration into force, as a whole or not at all.
     fn take(&mut self, changed: Changed, parts: Parts) -> Result<Reloaded, Failure> {
-        let (accounts, identity) = (parts.accounts?, parts.identity?);
+        let (accounts, identities) = (parts.accounts?, parts.identities?);
         if changed.checked.file_rules != self.checked.file_rules {
             check_mounts(&changed.checked.file_rules)?;
         }
         let running = &mut self.running;
-        let tls = running.renewed_tls(&identity, &changed.checked)?;
+        let tls = running.renewed_tls(&identities, &changed.checked)?;
         let kernel_tls = if changed.checked.routes == self.checked.routes {
             None
         } else {
@@ -199,13 +208,12 @@ impl<'a> Reloader<'a> {
         };
         // Nothing fails from here on.
         let per_user = changed.checked.quota_per_user;
-        crate::config::quota::follow(&running.quotas, &accounts, per_user);
-        running.authenticator.replace(accounts);
+        running.replace_accounts(&changed.structures.hosts, accounts, per_user);
         running.tls = tls;
         if let Some(policy) = kernel_tls {
             running.kernel_tls = Arc::new(policy);
         }
-        let fingerprint = identity.sha256_fingerprint();
+        let fingerprint = identities.own.sha256_fingerprint();
         let live = changed.live.join(", ");
         let tell = || tracing::info!(changed = %live, %fingerprint, "configuration reloaded");
         // With the level that lets it through, the old one or the new one.
@@ -217,7 +225,9 @@ impl<'a> Reloader<'a> {
         if !told {
             tell();
         }
+        hosts::log_fingerprints(&changed.structures.hosts, &identities);
         self.checked = changed.checked;
+        self.structures = changed.structures;
         self.in_force = changed.in_force;
         Ok((
             self.running.settings(&self.checked),
@@ -229,16 +239,16 @@ impl<'a> Reloader<'a> {
     fn renew(&mut self, parts: Parts) -> Option<Reloaded> {
         match parts.accounts {
             Ok(accounts) => {
+                let hosts = &self.structures.hosts;
                 let per_user = self.checked.quota_per_user;
-                crate::config::quota::follow(&self.running.quotas, &accounts, per_user);
-                self.running.authenticator.replace(accounts);
+                self.running.replace_accounts(hosts, accounts, per_user);
                 tracing::info!("accounts reloaded");
             }
             Err(failure) => tracing::error!("accounts not reloaded, the old ones stay: {failure}"),
         }
-        let renewed = parts.identity.and_then(|identity| {
-            let tls = self.running.renewed_tls(&identity, &self.checked)?;
-            Ok((tls, identity.sha256_fingerprint()))
+        let renewed = parts.identities.and_then(|identities| {
+            let tls = self.running.renewed_tls(&identities, &self.checked)?;
+            Ok((tls, identities.own.sha256_fingerprint()))
         });
         match renewed {
             Ok((tls, fingerprint)) => {

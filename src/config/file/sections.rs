@@ -4,23 +4,37 @@
 //! each with several settings, is a row in [`SECTIONS`] with a parser, an example and a field in [`Structures`].
 
 use std::ops::Range;
+use std::path::Path;
 
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::hosts::HOSTS;
 use super::problem::{Place, Problem};
 use super::table::Change;
 use crate::auth::FileRules;
 use crate::config::file_rules;
+use crate::config::hosts::{HostOptions, HostsOptions};
 
 /// The rows, in the order in which the example shows them.
-pub(super) const SECTIONS: &[Section] = &[file_rules::PATHS, file_rules::MOUNTS];
+pub(super) const SECTIONS: &[Section] = &[file_rules::PATHS, file_rules::MOUNTS, HOSTS];
 
 /// What such sections say, parsed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Structures {
     /// `[[paths]]` and `[[mounts]]`.
     pub places: FileRules,
+    /// `[[hosts]]`.
+    pub hosts: HostsOptions,
+}
+
+impl Structures {
+    /// Relative paths begin at this directory.
+    pub(super) fn begin_at(&mut self, base: &Path) {
+        for path in self.hosts.list.iter_mut().flat_map(HostOptions::paths) {
+            *path = base.join(&*path);
+        }
+    }
 }
 
 /// One of them.

@@ -299,7 +299,9 @@ impl Sources {
         match std::str::from_utf8(octets) {
             Ok(text) => {
                 let base = file.parent().unwrap_or_else(|| Path::new("/"));
-                parse(text, base, &self.table, SECTIONS)
+                let mut parsed = parse(text, base, &self.table, SECTIONS);
+                parsed.structures.begin_at(base);
+                parsed
             }
             Err(error) => {
                 let before = octets.get(..error.valid_up_to()).unwrap_or_default();

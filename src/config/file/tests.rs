@@ -36,6 +36,19 @@ const SAMPLES: &[(&str, &str, &str, &str)] = &[
         "cert = 'cert.pem'",
     ),
     ("users", r#""users.toml""#, "[]", ""),
+    ("client-cert", r#""required""#, r#""on""#, ""),
+    (
+        "client-ca",
+        r#""cert.pem""#,
+        "true",
+        "client-cert = 'optional'",
+    ),
+    (
+        "client-crl",
+        r#""cert.pem""#,
+        "[]",
+        "client-cert = 'optional'\nclient-ca = 'cert.pem'",
+    ),
     ("anonymous", "true", r#""true""#, ""),
     ("pam", r#""ringftpd""#, r#""/etc/pam.d/ftp""#, ""),
     (

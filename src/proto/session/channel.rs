@@ -60,6 +60,7 @@ impl Session {
 
     pub(super) fn start_tls(&mut self) {
         self.splitter = LineSplitter::new();
+        self.certified = false;
         self.actions.push_back(Action::StartTls);
         self.waiting = Waiting::TlsUp;
     }
@@ -139,6 +140,7 @@ impl Session {
     /// handshake and greet after it (MS-FTPS 3.2.5.3).
     pub(super) fn reinitialise(&mut self) {
         self.log_out();
+        self.forget_host();
         self.parameters = Parameters::default();
         self.greet();
         if self.channel == Channel::Protected {
@@ -172,6 +174,7 @@ impl Session {
 
     const fn restart_clear(&mut self) {
         self.channel = Channel::Clear;
+        self.certified = false;
         self.buffer_size_given = false;
         self.data_protected = false;
     }

@@ -32,7 +32,7 @@ impl Session {
         if !self.is_logged_in() && command::is_foreign(name) {
             return self.close();
         }
-        let row = command::find(name);
+        let row = command::find(name).filter(|row| self.knows(row));
         self.ledger.take_up(row.map(|row| row.verb), self.now);
         let Some(row) = row else {
             self.parameters.rename_from = None;
@@ -126,6 +126,7 @@ impl Session {
             | Verb::Mdtm
             | Verb::Mlst
             | Verb::Stat => self.file_command(verb, argument),
+            Verb::Host => self.choose_host(argument),
             Verb::Feat => self.features(),
             Verb::Help => self.help(argument),
             Verb::Syst => self.reply(Code::SystemType, "UNIX Type: L8"),

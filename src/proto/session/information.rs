@@ -3,7 +3,7 @@
 use super::channel::Channel;
 use super::settings::{ChannelKind, Requirement};
 use super::{Session, Waiting};
-use crate::proto::command::{self, FEATURES_WITHOUT_VERB, Feature, Row, TABLE};
+use crate::proto::command::{self, FEATURES_WITHOUT_VERB, Feature, Row, TABLE, Verb};
 use crate::proto::facts;
 use crate::proto::reply::Code;
 
@@ -23,8 +23,16 @@ impl Session {
         );
     }
 
+    /// Whether the command is one here: HOST is none without virtual hosts.
+    pub(super) fn knows(&self, row: &Row) -> bool {
+        row.verb != Verb::Host || !self.settings.hosts.names.is_empty()
+    }
+
     fn feature(&self, row: &Row) -> Option<String> {
         let tls = self.settings.tls_available;
+        if !self.knows(row) {
+            return None;
+        }
         match row.feature {
             Feature::None => None,
             Feature::Line("EPRT") if !self.settings.active => None,
@@ -47,7 +55,8 @@ impl Session {
     /// HELP: all verbs, or one; 502 for what is none.
     pub(super) fn help(&mut self, argument: &[u8]) {
         if argument.is_empty() {
-            let lines: Vec<String> = TABLE
+            let known: Vec<&Row> = TABLE.iter().filter(|row| self.knows(row)).collect();
+            let lines: Vec<String> = known
                 .chunks(HELP_COLUMNS)
                 .map(|rows| {
                     rows.iter().fold(String::new(), |line, row| {
@@ -63,7 +72,7 @@ impl Session {
             );
         } else if argument.eq_ignore_ascii_case(b"SITE") {
             self.site_help();
-        } else if let Some(row) = command::find(argument) {
+        } else if let Some(row) = command::find(argument).filter(|row| self.knows(row)) {
             self.reply(Code::Help, &format!("{} ({})", row.help, row.reference));
         } else {
             self.reply(Code::NotImplemented, "Command not known.");

@@ -15,6 +15,7 @@
 mod channel;
 mod dispatch;
 mod files;
+mod hosts;
 mod information;
 mod ledger;
 mod login;
@@ -31,6 +32,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use hosts::Hosts;
 pub use ledger::Answered;
 pub use settings::{ChannelKind, Requirement, Settings};
 
@@ -43,6 +45,7 @@ use self::transfers::{Opening, Running};
 use super::event::{Action, Event};
 use super::line::LineSplitter;
 use crate::limits;
+use crate::vhosts::Host;
 
 /// Octets of replies gathered before the driver is asked to send them.
 const REPLY_BATCH_OCTETS: usize = 4096;
@@ -62,6 +65,8 @@ enum Waiting {
     TlsDown(AfterTls),
     /// [`Event::LoginChecked`].
     Login,
+    /// [`Event::CertificateChecked`].
+    Certificate,
     /// The time to refuse a wrong password.
     Refusal(Instant),
     /// [`Event::FileDone`].
@@ -106,11 +111,21 @@ pub struct Session {
     waiting: Waiting,
     life: Life,
     channel: Channel,
+    /// The client has shown a certificate on this TLS session.
+    certified: bool,
+    /// The login was by certificate alone.
+    by_certificate: bool,
     /// PBSZ was given on this TLS session (RFC 2228 §3).
     buffer_size_given: bool,
     /// PROT P.
     data_protected: bool,
+    /// The virtual host in force.
+    host: Option<Arc<Host>>,
+    /// The one that TLS has named.
+    server_name: Option<Arc<Host>>,
     login: Login,
+    /// Lines for the next reply to a login.
+    welcome: Option<Arc<str>>,
     parameters: Parameters,
     /// The driver holds a listener or an address for the next transfer.
     setup: bool,
@@ -153,9 +168,14 @@ impl Session {
             waiting: Waiting::Nothing,
             life: Life::Open,
             channel: Channel::Clear,
+            certified: false,
+            by_certificate: false,
             buffer_size_given: false,
             data_protected: false,
+            host: None,
+            server_name: None,
             login: Login::None,
+            welcome: None,
             parameters: Parameters::default(),
             setup: false,
             heard: false,
@@ -231,6 +251,9 @@ impl Session {
             (Waiting::TlsUp, Event::TlsUp) => self.on_tls_up(),
             (Waiting::TlsDown(after), Event::TlsDown) => self.on_tls_down(after),
             (Waiting::Login, Event::LoginChecked(verdict)) => self.on_login_checked(verdict),
+            (Waiting::Certificate, Event::CertificateChecked(verdict)) => {
+                self.on_certificate_checked(verdict);
+            }
             (Waiting::File(purpose), Event::FileDone(result)) => self.on_file_done(purpose, result),
             (Waiting::Passive { extended }, Event::PassiveReady(result)) => {
                 self.on_passive_ready(extended, result);

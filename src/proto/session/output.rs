@@ -11,7 +11,10 @@ use crate::proto::reply::{self, Code};
 impl Session {
     pub(super) fn greet(&mut self) {
         let settings = Arc::clone(&self.settings);
-        self.reply(Code::Ready, &settings.greeting);
+        let own = self.host.as_deref();
+        let own = own.and_then(|host| settings.hosts.greeting(host));
+        let greeting = own.unwrap_or(&settings.greeting);
+        self.reply(Code::Ready, greeting);
     }
 
     /// Sends what `write` appends, together with what is already to be sent.

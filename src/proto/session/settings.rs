@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::hosts::Hosts;
+
 /// Whether something must be protected by TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requirement {
@@ -25,6 +27,8 @@ pub enum ChannelKind {
 pub struct Settings {
     /// The text of the 220 greeting: one line of ASCII.
     pub greeting: String,
+    /// Virtual hosts; without any HOST is an unknown command.
+    pub hosts: Hosts,
     /// Whether logging in needs TLS on the control connection.
     pub tls_control: Requirement,
     /// Whether transfers need TLS on the data connection.
@@ -47,6 +51,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             greeting: String::from("ringftpd ready"),
+            hosts: Hosts::default(),
             tls_control: Requirement::Required,
             tls_data: Requirement::Required,
             tls_available: true,

@@ -405,7 +405,9 @@ fn clients_resume_across_a_reload() {
     for version in VERSIONS {
         let settings = settings(Resume::Require);
         let mut client = Client::connect(&settings, Offer::Newest, version);
-        client.settings = settings.renewed(&identity(1), settings.resume()).unwrap();
+        client.settings = settings
+            .renewed(&identity(1).into(), settings.resume())
+            .unwrap();
         assert_eq!(client.settings.resume(), Resume::Require);
         let pair = client.open(Role::Download);
         client.check(Resume::Require, &pair).unwrap();

@@ -218,7 +218,7 @@ fn c136_site() {
 
 #[test]
 fn c137_help() {
-    let mut wire = Wire::explicit(policy());
+    let mut wire = Wire::explicit(hosts::policy_with_hosts());
     assert_eq!(wire.tell("HELP\r\nHELP RETR\r\nHELP FOO"), "214 214 502");
     let help = wire.text("HELP");
     for row in crate::proto::command::TABLE {

@@ -1,9 +1,11 @@
 //! Tests of the session, with a scripted driver that answers every action at once and a clock
 //! that moves only when told.
 
+mod certificate;
 mod channel;
 mod commands;
 mod gates;
+mod hosts;
 mod ledger;
 mod login;
 mod quota;
@@ -38,6 +40,7 @@ struct Wire {
     /// The answers to come.
     file: Result<FileReply, FileError>,
     verdict: LoginVerdict,
+    certified: Option<LoginVerdict>,
     passive: Result<SocketAddr, SetupError>,
     ready: Result<TransferReady, FileError>,
     /// `None` leaves the transfer running.
@@ -70,6 +73,7 @@ impl Wire {
             actions: Vec::new(),
             file: Ok(FileReply::Done),
             verdict: LoginVerdict::Granted,
+            certified: None,
             passive: Ok("0.0.0.0:40001".parse().unwrap()),
             ready: Ok(TransferReady::default()),
             end: Some(TransferEnd::Complete),
@@ -163,6 +167,7 @@ impl Wire {
             Action::StartTls => self.tls.then_some(Event::TlsUp),
             Action::EndTls => self.tls.then_some(Event::TlsDown),
             Action::CheckLogin { .. } => Some(Event::LoginChecked(self.verdict)),
+            Action::CheckCertificate(_) => Some(Event::CertificateChecked(self.certified)),
             Action::File(request) => Some(Event::FileDone(self.file.clone().map(|reply| {
                 match (reply, request) {
                     (FileReply::Done, FileRequest::Size { .. }) => FileReply::Size(5),

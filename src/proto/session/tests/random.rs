@@ -24,7 +24,7 @@ fn random_end(random: &mut fastrand::Rng) -> TransferEnd {
 }
 
 fn random_argument(random: &mut fastrand::Rng) -> Vec<u8> {
-    let known: [&[u8]; 28] = [
+    let known: [&[u8]; 30] = [
         b"x",
         b"TLS",
         b"ON",
@@ -51,6 +51,8 @@ fn random_argument(random: &mut fastrand::Rng) -> Vec<u8> {
         b"CHMOD 644 x",
         b"UTIME 202001010000 x",
         b"EN",
+        b"a.example",
+        b"[::1]",
         b"",
         b"\xC3\xA4 ",
     ];
