@@ -68,10 +68,10 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     accounts.check_homes(&privileges, &home)?;
     file_rules::check_mounts(&checked.file_rules)?;
     accounts.warn_of_mounts();
-    let state_directory = privileges.state_directory();
-    let quotas = super::quota::quotas(state_directory, &accounts, checked.quota_per_user);
     // Threads begin here, and what takes long is over: who has read `ready` may end the server as it should end.
     server::hold_ends().map_err(|error| Failure::new(Exit::System, cause(&error)))?;
+    let state_directory = privileges.state_directory();
+    let quotas = super::quota::quotas(state_directory, &accounts, checked.quota_per_user);
     let transfer_log = super::logs::open(&mut log, checked.transfer_log.as_ref())?;
     let authenticator = authenticator(accounts.own, &mut privileges)?;
     let outlets = super::metrics::outlets(

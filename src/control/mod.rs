@@ -8,6 +8,7 @@
 mod actions;
 mod certificate;
 mod channel;
+mod core;
 mod failures;
 mod hints;
 mod host;
@@ -18,35 +19,30 @@ mod quota;
 mod roots;
 mod seat;
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tracing::debug;
 
-use crate::admission::Admission;
-use crate::auth::{Authenticator, FileRules};
+use crate::auth::FileRules;
 use crate::bandwidth::Bandwidth;
 use crate::logging::{self, TransferLog};
-use crate::metrics::Recorder;
-use crate::proto::passive::PassiveAddresses;
 use crate::proto::session::{self, ChannelKind, Session};
 use crate::proto::{Event, FileError, LoginVerdict, TransferReady};
 use crate::rt::{self, Alarm, Mailbox, Readiness, Socket};
 use crate::{data, tls, vfs};
 
+pub use core::Core;
 pub use host::Host;
+pub use seat::Page;
 
 use actions::Login;
 use channel::{Change, Channel};
 use marks::Marks;
-use roots::RootKey;
-pub use seat::Page;
 use seat::{Seat, Stage};
 
 /// What the operator sets for control connections.
@@ -74,79 +70,6 @@ pub struct Settings {
     pub tls: tls::Settings,
     /// Virtual hosts, in the order of their names' indices.
     pub hosts: Arc<[Host]>,
-}
-
-/// What all control connections of a core share.
-pub struct Core {
-    /// The operator's settings for new connections; those that are open keep what they began with.
-    settings: RefCell<Rc<Settings>>,
-    /// The addresses that PASV names; replaced when names get other addresses.
-    pub passive: RefCell<Arc<PassiveAddresses>>,
-    /// Accounts and passwords, shared by all cores.
-    pub authenticator: Arc<Authenticator>,
-    /// Who may be in, shared by all cores.
-    pub admission: Arc<Admission>,
-    /// What this core has done.
-    pub metrics: Rc<Recorder>,
-    roots: RefCell<HashMap<RootKey, Weak<vfs::Root>>>,
-    /// By number: the latest is the last.
-    connections: RefCell<BTreeMap<u64, Rc<Seat>>>,
-    draining: Cell<bool>,
-}
-
-impl std::fmt::Debug for Core {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Core")
-            .field("connections", &self.connections.borrow().len())
-            .finish()
-    }
-}
-
-impl Core {
-    /// A core without connections.
-    #[must_use]
-    pub fn new(
-        settings: Settings,
-        authenticator: Arc<Authenticator>,
-        admission: Arc<Admission>,
-        metrics: Rc<Recorder>,
-    ) -> Rc<Self> {
-        Rc::new(Self {
-            settings: RefCell::new(Rc::new(settings)),
-            passive: RefCell::default(),
-            authenticator,
-            admission,
-            metrics,
-            roots: RefCell::default(),
-            connections: RefCell::default(),
-            draining: Cell::new(false),
-        })
-    }
-
-    /// Those of a connection that begins now.
-    #[must_use]
-    pub fn settings(&self) -> Rc<Settings> {
-        Rc::clone(&self.settings.borrow())
-    }
-
-    /// From now on new connections get these settings.
-    pub fn reload(&self, settings: Settings) {
-        *self.settings.borrow_mut() = Rc::new(settings);
-    }
-
-    /// Tells every connection that the server ends. `force` ends running transfers too.
-    pub fn shut_down(&self, force: bool) {
-        self.draining.set(true);
-        for seat in self.connections.borrow().values() {
-            seat.mailbox.post(Letter::ShutDown { force });
-        }
-    }
-
-    /// Connections on this core.
-    #[must_use]
-    pub fn connections(&self) -> usize {
-        self.connections.borrow().len()
-    }
 }
 
 /// What reaches a connection's task from other tasks of its core.

@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
@@ -43,10 +42,10 @@ pub use passive::{PassiveNames, PassivePlan, PassiveTarget};
 pub use signals::{hold_ends, hold_signals};
 
 use accept::Acceptors;
-use handover::Retirement;
 use lifecycle::{Life, Phase};
 use listeners::CoreListener;
 use monitor::Monitor;
+use signals::{Heard, Signals};
 use watchdog::Pulse;
 
 /// Submission entries of a core's ring; more in one turn are submitted in several calls.
@@ -221,56 +220,6 @@ fn join(
         }
     }
     (last, result)
-}
-
-/// What the main thread waits for.
-enum Heard {
-    /// SIGTERM or SIGINT.
-    End,
-    /// SIGHUP.
-    HangUp,
-    /// SIGUSR1.
-    Report,
-    /// SIGUSR2.
-    Upgrade,
-    /// Another process has taken over.
-    Retirement(Retirement),
-    /// Nothing for a while.
-    Silence,
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-    report: Signal,
-    upgrade: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        let all = Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-            report: signal(SignalKind::user_defined1())?,
-            upgrade: signal(SignalKind::user_defined2())?,
-        };
-        signals::release()?;
-        Ok(all)
-    }
-
-    async fn hear(&mut self, life: &mut Life, patience: Duration) -> Heard {
-        tokio::select! {
-            _ = self.terminate.recv() => Heard::End,
-            _ = self.interrupt.recv() => Heard::End,
-            _ = self.hang_up.recv() => Heard::HangUp,
-            _ = self.report.recv() => Heard::Report,
-            _ = self.upgrade.recv() => Heard::Upgrade,
-            retirement = life.retirement() => Heard::Retirement(retirement),
-            () = tokio::time::sleep(patience) => Heard::Silence,
-        }
-    }
 }
 
 /// Returns once every core has ended.

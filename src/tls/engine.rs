@@ -13,7 +13,7 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, ReadTraffic, WriteTraffic,
 };
-use rustls::{CipherSuite, ExtractedSecrets, HandshakeKind, ProtocolVersion, ServerConfig};
+use rustls::{ExtractedSecrets, HandshakeKind, ServerConfig};
 
 use super::hello::prefers_chacha20;
 use super::protection::Protection;
@@ -437,39 +437,6 @@ impl Engine {
     /// Did the client offer a session of another client?
     pub fn foreign(&self) -> bool {
         self.foreign
-    }
-
-    /// Is it TLS 1.3 that was negotiated?
-    pub fn is_tls13(&self) -> bool {
-        self.connection.protocol_version() == Some(ProtocolVersion::TLSv1_3)
-    }
-
-    /// Name of the protocol version, "" before it is negotiated.
-    pub fn version(&self) -> &'static str {
-        match self.connection.protocol_version() {
-            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
-            Some(_) => "TLS",
-            None => "",
-        }
-    }
-
-    /// IANA name of the cipher suite, "" before it is negotiated.
-    pub fn suite(&self) -> &'static str {
-        match self.connection.negotiated_cipher_suite() {
-            Some(suite) => suite_name(suite.suite()),
-            None => "",
-        }
-    }
-}
-
-/// IANA name; rustls' own has another prefix in TLS 1.3.
-fn suite_name(suite: CipherSuite) -> &'static str {
-    match suite {
-        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
-        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
-        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
-        other => other.as_str().unwrap_or("unknown"),
     }
 }
 
