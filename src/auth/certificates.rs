@@ -110,6 +110,12 @@ impl Certificates {
         self.login != Login::AndPassword && self.matches(presented)
     }
 
+    /// Whether a password alone opens nothing.
+    #[must_use]
+    pub fn asked_for(&self) -> bool {
+        self.login != Login::Enough
+    }
+
     /// Whether a right password opens it, with this certificate or none beside it.
     #[must_use]
     pub fn permits_password(&self, presented: Option<&Presented<'_>>) -> bool {

@@ -312,7 +312,9 @@ impl HashJob {
             .map_err(|HashError| CheckFailed)?;
         let waiters = {
             let mut state = authenticator.lock();
+            // Where a certificate is asked for as well, an answer from memory would tell that the password was right.
             if let Some(account) = &verdict
+                && !account.personal.certificates.asked_for()
                 && state.generation == self.generation
             {
                 let remembered = Remembered {

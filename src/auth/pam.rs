@@ -204,9 +204,9 @@ impl PamCheck {
 
 /// The account of a user whom PAM has let in, or why there is none.
 fn account(table: &Accounts, name: &str, home: Option<PathBuf>) -> Result<Account, &'static str> {
-    // Modules may change the name, as `ANN` to `ann`, who may have less by the users file than PAM would give.
+    // Modules and the system may change the name, as `ANN` to `ann`, who may have less by the users file than PAM would give.
     if table.find(name.as_bytes()).is_some() {
-        return Err("the name that its modules left is one of the users file");
+        return Err("the account's name is one of the users file");
     }
     let accounts = table.pam().ok_or("it is not asked any more")?;
     accounts.open(name, home)

@@ -69,6 +69,23 @@ fn a_verified_credential_is_remembered_for_a_while() {
 }
 
 #[test]
+fn where_a_certificate_is_asked_for_as_well_the_time_tells_nothing() {
+    for (login, remembered) in [("enough", true), ("only", false), ("and-password", false)] {
+        let phc = hash_password(b"secret").unwrap();
+        let text = format!(
+            "[users.ann]\npassword = '{phc}'\npermissions = []\ncertificates = ['subject:CN=ann']\ncertificate_login = '{login}'\n"
+        );
+        let file = UsersFile::parse(&text).unwrap();
+        let accounts = Accounts::from_users(&file, Path::new("/srv")).unwrap();
+        let authenticator = Authenticator::new(accounts).unwrap();
+        let verdict = job(authenticator.check(b"ann", b"secret", now())).run();
+        assert_eq!(name(&verdict.unwrap()), Some("ann"));
+        let again = authenticator.check(b"ann", b"secret", now());
+        assert_eq!(matches!(again, Check::Known(_)), remembered, "{login}");
+    }
+}
+
+#[test]
 fn unknown_names_and_wrong_passwords_cost_a_hash_each_time() {
     let authenticator = authenticator(&[("ann", "secret")]);
     for (user, password) in [

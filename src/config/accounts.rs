@@ -7,7 +7,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
-use super::{Checked, HostOptions, users_store};
+use super::{Checked, HostOptions, HostsOptions, users_store};
 use crate::auth::{self, Accounts, PamAccounts};
 use crate::sys::keeper::Keeper;
 
@@ -31,12 +31,16 @@ pub struct AccountSource {
 
 impl AccountSource {
     /// The source that the options name: a users file, the anonymous account, PAM, or a one-time account where there is
-    /// none of them.
+    /// none of them, nor an account of a virtual host.
     ///
     /// # Errors
     /// [`Failure`] when the system gives no random numbers.
-    pub fn new(checked: &Checked, keeper: Arc<Keeper>) -> Result<Self, Failure> {
-        let one_time = if is_empty(checked) {
+    pub fn new(
+        checked: &Checked,
+        hosts: &HostsOptions,
+        keeper: Arc<Keeper>,
+    ) -> Result<Self, Failure> {
+        let one_time = if is_empty(checked, hosts) {
             let password = auth::random_password()
                 .map_err(|error| Failure::new(Exit::System, error.to_string()))?;
             Some(OneTimeAccount {
@@ -64,10 +68,11 @@ impl AccountSource {
     /// There would be no account at all, and a new password would reach nobody.
     pub(super) fn again(
         checked: &Checked,
+        hosts: &HostsOptions,
         keeper: &Arc<Keeper>,
         one_time: Option<&OneTimeAccount>,
     ) -> Result<Self, Failure> {
-        let needed = is_empty(checked);
+        let needed = is_empty(checked, hosts);
         if needed && one_time.is_none() {
             let message =
                 "no account would be left: name --users or --anonymous, or start the server again";
@@ -141,8 +146,12 @@ impl AccountSource {
 }
 
 /// Whether nobody could log in.
-fn is_empty(checked: &Checked) -> bool {
-    checked.users.is_none() && !checked.anonymous && checked.pam.is_none()
+///
+/// SECURITY: accounts of virtual hosts count: a server that has only those is not open to whoever reads its output.
+fn is_empty(checked: &Checked, hosts: &HostsOptions) -> bool {
+    let own = checked.users.is_some() || checked.anonymous || checked.pam.is_some();
+    let has_own = |host: &HostOptions| host.users.is_some() || host.anonymous == Some(true);
+    !own && !hosts.list.iter().any(has_own)
 }
 
 /// Warns when others than the owner and the group may read the users file, or the group may write it.
@@ -157,5 +166,38 @@ fn warn_of_mode(path: &Path) {
             path.display(),
             path.display()
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    #[test]
+    fn accounts_of_hosts_are_accounts() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ringftpd.toml");
+        std::fs::write(directory.path().join("users.toml"), "").unwrap();
+        for (keys, made) in [
+            ("", true),
+            ("directory = '.'", true),
+            ("anonymous = false", true),
+            ("anonymous = true", false),
+            ("users = 'users.toml'", false),
+        ] {
+            let text = format!("[[hosts]]\nnames = 'a.example'\n{keys}\n");
+            std::fs::write(&file, text).unwrap();
+            let words = ["--config".into(), file.clone().into()];
+            let loaded = Sources::new(words.to_vec()).unwrap().load().unwrap();
+            let (checked, hosts) = (&loaded.checked, &loaded.structures.hosts);
+            let keeper = Arc::new(Keeper::direct(Vec::new()));
+            let source = AccountSource::new(checked, hosts, Arc::clone(&keeper)).unwrap();
+            assert_eq!(source.one_time().is_some(), made, "{keys}");
+            let again = AccountSource::again(checked, hosts, &keeper, source.one_time());
+            assert_eq!(again.unwrap().one_time().is_some(), made, "{keys}");
+            let fails = AccountSource::again(checked, hosts, &keeper, None).is_err();
+            assert_eq!(fails, made, "{keys}");
+        }
     }
 }

@@ -201,7 +201,8 @@ impl HostsInForce {
                 welcome: host.welcome.clone(),
             }
         });
-        let control = made.collect();
+        let control: Arc<[control::Host]> = made.collect();
+        before.retire(&control);
         let greetings = hosts.list.iter().map(|host| host.greeting.clone());
         Self {
             session: session::Hosts {
@@ -209,6 +210,19 @@ impl HostsInForce {
                 greetings: greetings.collect(),
             },
             control,
+        }
+    }
+
+    /// Connections that are still of hosts without accounts in this new list find none any more.
+    fn retire(&self, new: &[control::Host]) {
+        let kept: Vec<_> = new
+            .iter()
+            .filter_map(|h| h.authenticator.as_ref())
+            .collect();
+        for old in self.control.iter().filter_map(|h| h.authenticator.as_ref()) {
+            if !kept.iter().any(|kept| Arc::ptr_eq(kept, old)) {
+                old.replace(Accounts::none());
+            }
         }
     }
 

@@ -55,7 +55,7 @@ fn serve_loaded(sources: &Sources, loaded: &Loaded) -> Result<ExitCode, Failure>
     let (report, policy) = kernel_tls(checked.routes, began)?;
     let hosts = &loaded.structures.hosts;
     let mut privileges = Privileges::prepare(checked, &hosts.list)?;
-    let source = AccountSource::new(checked, privileges.keeper())?;
+    let source = AccountSource::new(checked, hosts, privileges.keeper())?;
     let (listeners, metrics) = listeners(loaded, &mut origin, &privileges)?;
     let certificate = CertificateSource::new(checked, privileges.keeper());
     let early = certificate.load_early();

@@ -155,13 +155,13 @@ impl Connection {
                     answer.verdict
                 }),
             };
+            // Before the wait: the time must not tell that a password was right.
+            let permitted = |account: &Arc<Account>| permits_password(account, control.as_deref());
+            let verdict = verdict.map(|verdict| verdict.filter(permitted));
             if verdict == Ok(None) && !refusal_time.is_zero() {
                 rt::sleep_until(now + refusal_time).await;
             }
             duty.done(Letter::LoggedIn(match verdict {
-                Ok(Some(account)) if !permits_password(&account, control.as_deref()) => {
-                    Err(LoginVerdict::Refused)
-                }
                 Ok(Some(account)) => core.admit(account, realm).await,
                 Ok(None) => Err(LoginVerdict::Refused),
                 Err(CheckFailed) => Err(LoginVerdict::Unavailable),

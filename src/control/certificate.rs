@@ -47,9 +47,15 @@ impl Connection {
             return Ok(());
         };
         let shown = self.channel.client_certificate(clients);
-        if let (Some(certificate), Some(control)) =
-            (shown.map_err(io::Error::other)?, self.channel.control_tls())
-        {
+        let shown = shown.map_err(|error| {
+            // The client should try a full handshake next, with what it has now.
+            if let Some(control) = self.channel.control_tls() {
+                control.forget_all();
+            }
+            self.channel.close();
+            io::Error::other(error)
+        })?;
+        if let (Some(certificate), Some(control)) = (shown, self.channel.control_tls()) {
             control.set_certificate(certificate);
             self.session.certificate_shown();
         }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use tracing::warn;
 
 use super::Connection;
+use super::host::distinct_octets;
 use crate::admission::Failed;
 use crate::metrics::{Banned, Refusal};
 use crate::proto::LoginVerdict;
@@ -18,7 +19,10 @@ impl Connection {
         peer: IpAddr,
         now: Instant,
     ) -> LoginVerdict {
+        // SECURITY: whoever has an account on one host must not undo with it the failures of another host's user.
+        let realm = self.realm();
         let user = self.session.user().unwrap_or_default();
+        let user = &*distinct_octets(user, realm.as_deref());
         let guard = self.core.admission.guard();
         let metrics = &self.core.metrics;
         match verdict {

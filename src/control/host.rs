@@ -78,3 +78,11 @@ pub(super) fn distinct_name<'a>(
         None => Cow::Borrowed(&account.name),
     }
 }
+
+/// The same for a name that a client gave.
+pub(super) fn distinct_octets<'a>(user: &'a [u8], realm: Option<&vhosts::Host>) -> Cow<'a, [u8]> {
+    match realm {
+        Some(host) => Cow::Owned([user, b"\0", host.name.as_bytes()].concat()),
+        None => Cow::Borrowed(user),
+    }
+}

@@ -47,15 +47,19 @@ pub fn find_by_name(name: &str) -> io::Result<Option<Identity>> {
     look_up_name(name, identity_of)
 }
 
-/// The user id and the home directory of the account of this name, if there is one.
+/// The account of this name and its home directory, if there is one. Its own name may be another: directories know
+/// aliases, and some ignore case.
 ///
 /// # Errors
 /// The system's, when the account database cannot be read.
-pub fn find_home(name: &str) -> io::Result<Option<(u32, PathBuf)>> {
+pub fn find_home(name: &str) -> io::Result<Option<(Identity, PathBuf)>> {
     look_up_name(name, |entry| {
         // SAFETY: as in `identity_of`.
         let home = unsafe { CStr::from_ptr(entry.pw_dir) };
-        (entry.pw_uid, OsStr::from_bytes(home.to_bytes()).into())
+        (
+            identity_of(entry),
+            OsStr::from_bytes(home.to_bytes()).into(),
+        )
     })
 }
 
@@ -268,7 +272,8 @@ mod tests {
         assert_eq!(find_by_name("no such account").unwrap(), None);
         assert_eq!(find_by_id(3_999_999_999).unwrap(), None);
         assert!(find_by_name("nul\0").is_err());
-        assert!(matches!(find_home("root").unwrap(), Some((0, home)) if home.is_absolute()));
+        let (root, home) = find_home("root").unwrap().unwrap();
+        assert!(root.is_root() && root.name == "root" && home.is_absolute());
         assert_eq!(find_home("no such account").unwrap(), None);
     }
 

@@ -33,7 +33,7 @@ pub struct Question {
 pub enum Answer {
     /// Password and account are good.
     Granted {
-        /// The name that the modules made of the client's.
+        /// The system's name of the account, else the one that the modules made of the client's.
         user: String,
         /// The home directory, if the system knows that name.
         home: Option<PathBuf>,

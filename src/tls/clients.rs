@@ -3,13 +3,16 @@
 //! A certificate counts for what the client proves by its handshake: that it holds the key. By itself that makes it as good as
 //! its fingerprint. Its subject counts only where an authority that the operator names vouches for it.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
@@ -18,6 +21,7 @@ use rustls::{
 };
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::x509::X509Name;
 
 use super::provider;
@@ -69,9 +73,20 @@ impl fmt::Display for ClientCertificate {
 #[derive(Debug)]
 pub struct Clients {
     required: bool,
-    authorities: Option<Arc<dyn ClientCertVerifier>>,
+    authorities: Option<Authorities>,
     algorithms: WebPkiSupportedAlgorithms,
 }
+
+#[derive(Debug)]
+struct Authorities {
+    verifier: Arc<dyn ClientCertVerifier>,
+    /// SHA-256 of each.
+    roots: Vec<[u8; 32]>,
+    revoked: Revoked,
+}
+
+/// Issuer (DER) and serial number of everything that a list has.
+type Revoked = HashSet<(Vec<u8>, Vec<u8>)>;
 
 impl Clients {
     /// Asks for certificates. With authorities one that is `required` must lead to one of them, and one that is not may be
@@ -87,42 +102,10 @@ impl Clients {
     ) -> Result<Self, ClientsError> {
         let provider = Arc::new(provider());
         let algorithms = provider.signature_verification_algorithms;
-        let bad = |error: &dyn fmt::Display| ClientsError::Authorities(error.to_string());
-        let Some(mut pem) = authorities else {
-            return Ok(Self {
-                required,
-                authorities: None,
-                algorithms,
-            });
-        };
-        let mut roots = RootCertStore::empty();
-        for certificate in rustls_pemfile::certs(&mut pem) {
-            let certificate = certificate.map_err(|error| bad(&error))?;
-            roots.add(certificate).map_err(|error| bad(&error))?;
-        }
-        if roots.is_empty() {
-            return Err(bad(&"no PEM certificate found"));
-        }
-        let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-        if let Some(mut pem) = revocations {
-            let bad = |error: &dyn fmt::Display| ClientsError::Revocations(error.to_string());
-            let lists: Result<Vec<_>, _> = rustls_pemfile::crls(&mut pem).collect();
-            let lists = lists.map_err(|error| bad(&error))?;
-            if lists.is_empty() {
-                return Err(bad(&"no PEM revocation list found"));
-            }
-            builder = builder.with_crls(lists);
-            let verifier = builder.build().map_err(|error| bad(&error))?;
-            return Ok(Self {
-                required,
-                authorities: Some(verifier),
-                algorithms,
-            });
-        }
-        let verifier = builder.build().map_err(|error| bad(&error))?;
+        let authorities = authorities.map(|pem| Authorities::new(pem, revocations, provider));
         Ok(Self {
             required,
-            authorities: Some(verifier),
+            authorities: authorities.transpose()?,
             algorithms,
         })
     }
@@ -165,14 +148,100 @@ impl Clients {
         let Some(authorities) = &self.authorities else {
             return check_dates(own, now).map(|()| false);
         };
-        match authorities.verify_client_cert(own, above, now) {
+        match authorities.verifier.verify_client_cert(own, above, now) {
             Ok(_) => Ok(true),
-            Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) if !self.required => {
+            Err(Error::InvalidCertificate(error))
+                if !self.required && authorities.do_not_know(own, &error) =>
+            {
                 check_dates(own, now).map(|()| false)
+            }
+            // SECURITY: a client must not escape a list by leaving out the certificates between.
+            Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))
+                if authorities.have_revoked(own) =>
+            {
+                Err(Error::InvalidCertificate(CertificateError::Revoked))
             }
             Err(error) => Err(error),
         }
     }
+}
+
+impl Authorities {
+    fn new(
+        mut pem: &[u8],
+        revocations: Option<&[u8]>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, ClientsError> {
+        let bad = |error: &dyn fmt::Display| ClientsError::Authorities(error.to_string());
+        let mut store = RootCertStore::empty();
+        let mut roots = Vec::new();
+        for certificate in rustls_pemfile::certs(&mut pem) {
+            let certificate = certificate.map_err(|error| bad(&error))?;
+            roots.push(fingerprint(&certificate));
+            store.add(certificate).map_err(|error| bad(&error))?;
+        }
+        if roots.is_empty() {
+            return Err(bad(&"no PEM certificate found"));
+        }
+        let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider);
+        let mut revoked = Revoked::new();
+        if let Some(pem) = revocations {
+            let lists = lists(pem)?;
+            for list in &lists {
+                add_revoked(&mut revoked, list)?;
+            }
+            builder = builder.with_crls(lists);
+        }
+        Ok(Self {
+            verifier: builder.build().map_err(|error| bad(&error))?,
+            roots,
+            revoked,
+        })
+    }
+
+    /// Whether what was found wrong with it is only that they have nothing to do with it.
+    fn do_not_know(&self, own: &CertificateDer<'_>, error: &CertificateError) -> bool {
+        match error {
+            CertificateError::UnknownIssuer => !self.have_revoked(own),
+            // What `openssl req -x509` makes is an authority, which webpki refuses before it looks for the issuer.
+            CertificateError::Other(_) => {
+                let parsed = X509Certificate::from_der(own);
+                let own_issuer = parsed.is_ok_and(|(_, own)| own.issuer() == own.subject());
+                own_issuer && !self.roots.contains(&fingerprint(own)) && !self.have_revoked(own)
+            }
+            _ => false,
+        }
+    }
+
+    fn have_revoked(&self, own: &CertificateDer<'_>) -> bool {
+        let parsed = X509Certificate::from_der(own);
+        parsed.is_ok_and(|(_, own)| {
+            let issuer = own.issuer().as_raw().to_vec();
+            self.revoked.contains(&(issuer, own.raw_serial().to_vec()))
+        })
+    }
+}
+
+fn lists(mut pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, ClientsError> {
+    let lists: Result<Vec<_>, _> = rustls_pemfile::crls(&mut pem).collect();
+    let lists = lists.map_err(|error| ClientsError::Revocations(error.to_string()))?;
+    if lists.is_empty() {
+        let message = "no PEM revocation list found".to_owned();
+        return Err(ClientsError::Revocations(message));
+    }
+    Ok(lists)
+}
+
+fn add_revoked(
+    revoked: &mut Revoked,
+    list: &CertificateRevocationListDer<'_>,
+) -> Result<(), ClientsError> {
+    let (_, list) = CertificateRevocationList::from_der(list)
+        .map_err(|error| ClientsError::Revocations(error.to_string()))?;
+    let issuer = list.issuer().as_raw();
+    let entries = list.iter_revoked_certificates();
+    revoked.extend(entries.map(|entry| (issuer.to_vec(), entry.raw_serial().to_vec())));
+    Ok(())
 }
 
 /// SHA-256 of a certificate.
@@ -257,7 +326,7 @@ impl ClientCertVerifier for Verifier {
     /// Clients that choose by these hints would not show one of an unknown issuer.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         match &self.clients.authorities {
-            Some(authorities) if self.clients.required => authorities.root_hint_subjects(),
+            Some(authorities) if self.clients.required => authorities.verifier.root_hint_subjects(),
             _ => &[],
         }
     }
@@ -292,5 +361,105 @@ impl ClientCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.clients.algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, DnType,
+        ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
+        RevokedCertParams, SerialNumber, date_time_ymd,
+    };
+
+    use super::*;
+
+    fn params(name: &str, authority: bool) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        if authority {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        } else {
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        }
+        params
+    }
+
+    fn leaf(serial: u64, issuer: &Issuer<'_, KeyPair>) -> Certificate {
+        let mut params = params("ann", false);
+        params.serial_number = Some(SerialNumber::from(serial));
+        let key = KeyPair::generate().unwrap();
+        params.signed_by(&key, issuer).unwrap()
+    }
+
+    fn list(serial: u64, issuer: &Issuer<'_, KeyPair>) -> String {
+        let revoked = RevokedCertParams {
+            serial_number: SerialNumber::from(serial),
+            revocation_time: date_time_ymd(2024, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 1, 1),
+            next_update: date_time_ymd(2099, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(issuer).unwrap().pem().unwrap()
+    }
+
+    #[test]
+    fn a_revoked_certificate_is_none_without_those_between_either() {
+        let key = KeyPair::generate().unwrap();
+        let root = params("Root", true).self_signed(&key).unwrap();
+        let top = Issuer::new(params("Root", true), key);
+        let key = KeyPair::generate().unwrap();
+        let between = params("Between", true);
+        let middle = between.signed_by(&key, &top).unwrap();
+        let issuer = Issuer::new(between, key);
+        // A serial number whose DER begins with a zero octet.
+        let lists = list(99, &top) + &list(200, &issuer);
+        let clients = |required| {
+            let (root, lists) = (root.pem(), lists.as_bytes());
+            Clients::new(required, Some(root.as_bytes()), Some(lists)).unwrap()
+        };
+        let optional = clients(false);
+        let examine = |clients: &Clients, chain: &[&Certificate]| {
+            let chain: Vec<_> = chain.iter().map(|one| one.der().clone()).collect();
+            let shown = clients.examine(Some(&chain));
+            shown.map(|shown| !shown.unwrap().subject.is_empty())
+        };
+        let (good, revoked) = (leaf(1, &issuer), leaf(200, &issuer));
+        assert_eq!(examine(&optional, &[&good, &middle]), Ok(true));
+        assert_eq!(examine(&optional, &[&good]), Ok(false));
+        let refused = Err(Error::InvalidCertificate(CertificateError::Revoked));
+        assert_eq!(examine(&optional, &[&revoked, &middle]), refused);
+        assert_eq!(examine(&optional, &[&revoked]), refused);
+        // The serial number of one authority says nothing of another's.
+        assert_eq!(examine(&optional, &[&leaf(99, &issuer)]), Ok(false));
+        let unknown = Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        assert_eq!(examine(&clients(true), &[&good]), unknown);
+    }
+
+    #[test]
+    fn a_self_signed_certificate_may_be_an_authority() {
+        let make = |name| {
+            let key = KeyPair::generate().unwrap();
+            params(name, true).self_signed(&key).unwrap()
+        };
+        let (root, own) = (make("Root"), make("ann"));
+        let examine = |required, shown: &Certificate| {
+            let clients = Clients::new(required, Some(root.pem().as_bytes()), None).unwrap();
+            let chain = [shown.der().clone()];
+            clients.examine(Some(&chain)).map(Option::unwrap)
+        };
+        let shown = examine(false, &own).unwrap();
+        assert_eq!(shown.sha256, fingerprint(own.der()));
+        assert_eq!(shown.subject, [], "nobody vouches for it");
+        assert!(examine(true, &own).is_err());
+        assert!(examine(false, &root).is_err(), "an authority is no client");
     }
 }

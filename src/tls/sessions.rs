@@ -166,7 +166,10 @@ pub struct ControlTls {
     client: RefCell<Arc<Client>>,
     /// When the connection was opened.
     opened: Instant,
+    /// The first login.
     login: OnceCell<Login>,
+    /// Another user has logged in since: from then on no other client may be this one.
+    several: Cell<bool>,
     host: RefCell<Choice>,
     certificate: OnceCell<ClientCertificate>,
     resumed: Cell<bool>,
@@ -180,6 +183,7 @@ impl ControlTls {
             client: RefCell::new(Client::new(settings.store())),
             opened,
             login: OnceCell::new(),
+            several: Cell::new(false),
             host: RefCell::default(),
             certificate: OnceCell::new(),
             resumed: Cell::new(false),
@@ -196,7 +200,10 @@ impl ControlTls {
             at: now,
         };
         self.client.borrow().identity().note(&login);
-        let _ = self.login.set(login);
+        let noted = self.login.get_or_init(|| login.clone());
+        if !noted.is_of(&login) {
+            self.several.set(true);
+        }
     }
 
     /// Could this be the same client as that one, whose session a data connection offers? None while that
@@ -211,13 +218,23 @@ impl ControlTls {
     ///
     /// SECURITY: whoever gains by this could log in himself with the rights it would give him.
     fn may_be(&self, other: &Arc<Client>) -> Option<bool> {
-        let Some(login) = self.login.get() else {
+        let login = self.login.get().filter(|_| !self.several.get());
+        let Some(login) = login else {
             return Some(false);
         };
         let theirs = other.identity().login().clone()?;
         let ours = self.client.borrow().identity().login().clone();
         let overlap = ours.is_some_and(|ours| ours.overlaps(&theirs));
         Some(overlap && login.is_of(&theirs))
+    }
+
+    /// Is that this very client, or one with it?
+    fn is_client(&self, other: &Arc<Client>) -> bool {
+        let own = self.client.borrow();
+        match self.several.get() {
+            true => Arc::ptr_eq(&own, other),
+            false => Arc::ptr_eq(&own.identity(), &other.identity()),
+        }
     }
 
     /// The client has shown this certificate in the handshake.
@@ -259,6 +276,15 @@ impl ControlTls {
         client.kept().retain(|kept| !keys.contains(&kept.key));
         for key in keys {
             client.store.forget(key);
+        }
+    }
+
+    /// Forgets every session of the client, which is refused.
+    pub fn forget_all(&self) {
+        let client = self.client.borrow();
+        for client in [Arc::clone(&client), client.identity()] {
+            let kept = std::mem::take(&mut *client.kept());
+            kept.iter().for_each(|kept| client.store.forget(&kept.key));
         }
     }
 
@@ -369,8 +395,7 @@ impl SessionStore {
                 current.offered = Some(client);
                 return Some(value);
             }
-            let own = current.control.client.borrow().identity();
-            if !Arc::ptr_eq(&client.identity(), &own) {
+            if !current.control.is_client(&client) {
                 let may_be = match same_host {
                     true => current.control.may_be(&client),
                     false => Some(false),

@@ -161,6 +161,17 @@ fn assert_refused(server: &Server, profile: Profile, words: &str) {
     assert!(server.wait_for_log("client certificate refused"));
 }
 
+/// A client whose session was resumed and then refused: an end in order, and the sessions it has are none any more.
+fn assert_ends_for_good(server: &Server, refused: &mut Client) {
+    let end = refused.try_reply();
+    assert!(matches!(end, Err(End::CloseNotify)), "{end:?}");
+    for _ in 0..2 {
+        let mut next = Client::connect_as(server, Port::Implicit, refused.profile.clone(), None);
+        let _ = next.link.handshake(&next.profile.resuming());
+        assert_eq!(next.link.handshake_kind(), HandshakeKind::Full);
+    }
+}
+
 #[test]
 fn a_fingerprint_needs_no_authority() {
     let directory = process_directory().join("certificates-pinned");
@@ -301,7 +312,7 @@ fn an_authority_vouches_for_subjects() {
         "the server can judge only what is complete"
     );
     assert_eq!(again.link.handshake_kind(), HandshakeKind::Resumed);
-    again.expect_closed();
+    assert_ends_for_good(&server, &mut again);
     // Those that are there stay.
     client.ok("NOOP", 200);
 }
@@ -399,7 +410,7 @@ fn a_session_from_before_certificates_were_required_is_none() {
     let outcome = again.link.handshake(&again.profile.resuming());
     assert_eq!(outcome, Ok(()));
     assert_eq!(again.link.handshake_kind(), HandshakeKind::Resumed);
-    again.expect_closed();
+    assert_ends_for_good(&server, &mut again);
     let mut client = secure(&server, Port::Implicit, ann.profile(Version::Tls13));
     client.ok("USER ann", 232);
 }

@@ -25,6 +25,11 @@ struct Site {
 
 impl Site {
     fn start(name: &str) -> Self {
+        Self::start_with(name, "")
+    }
+
+    /// With further sections.
+    fn start_with(name: &str, sections: &str) -> Self {
         let base = process_directory().join(name);
         for directory in ["public", "a", "b"] {
             std::fs::create_dir_all(base.join(directory)).unwrap();
@@ -38,7 +43,7 @@ impl Site {
             "directory = 'public'\n[listening]\nexplicit = '127.0.0.1:0'\nimplicit = '127.0.0.1:0'\n\
              [accounts]\ncert = '{}'\nkey = '{}'\nusers = '{}'\n\
              [process]\nstate-dir = 'state'\n[timers]\nbad-login-delay = 0\n\
-             [logs]\ntransfer-log = 'transfers'\ntransfer-log-format = 'json'\n\
+             [logs]\ntransfer-log = 'transfers'\ntransfer-log-format = 'json'\n{sections}\
              [[hosts]]\nnames = ['a.example', 'alias.example']\ncert = 'a.crt'\nkey = 'a.key'\n\
              directory = 'a'\nusers = '{}'\nanonymous = true\ngreeting = 'Host A'\nwelcome = \"one\\ntwo\"\n\
              [[hosts]]\nnames = '*.b.example'\ncert = 'b.crt'\nkey = 'b.key'\ndirectory = 'b'\n\
@@ -337,6 +342,13 @@ fn hosts_are_reloaded_live() {
         client.link.certificate() == renewed.der.as_ref()
     });
     assert!(found, "the old certificate");
+
+    // Whose host is not there any more has no accounts.
+    let mut waiting = site.secure(Port::Explicit, Some("a.example"));
+    let renamed = text.replace("['a.example', 'alias.example']", "'e.example'");
+    site.reload(&renamed, "host=e.example");
+    waiting.ok("USER sam", 331);
+    waiting.ok("PASS a third one 3", 530);
 }
 
 #[test]
@@ -378,6 +390,31 @@ fn the_same_name_on_two_hosts_is_two_users() {
         .output()
         .unwrap();
     assert!(checked.status.success(), "{checked:?}");
+}
+
+#[test]
+fn a_user_of_another_host_forgives_nothing() {
+    let site = Site::start_with("hosts-bans", "[limits]\nlogin-failures-max = 3\n");
+    let fail = |host: Option<&str>| {
+        let mut client = site.secure(Port::Implicit, host);
+        client.ok("USER sam", 331);
+        client.command("PASS wrong").code
+    };
+    let log_in = |host: Option<&str>, password: &str| {
+        site.secure(Port::Implicit, host).login("sam", password);
+    };
+    // Failures of one's own are mistakes, on each host.
+    for _ in 0..3 {
+        assert_eq!(fail(None), 530);
+        log_in(None, PASSWORD);
+        assert_eq!(fail(Some("a.example")), 530);
+        log_in(Some("a.example"), "another one 1");
+    }
+    assert_eq!(fail(None), 530);
+    log_in(Some("a.example"), "another one 1");
+    assert_eq!(fail(None), 530);
+    log_in(Some("a.example"), "another one 1");
+    assert_eq!(fail(None), 421);
 }
 
 #[test]

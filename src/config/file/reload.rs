@@ -180,7 +180,8 @@ impl<'a> Reloader<'a> {
     fn parts(&self, checked: &Checked, structures: &Structures) -> Parts {
         let running = &self.running;
         let hosts = &structures.hosts;
-        let accounts = AccountSource::again(checked, &running.keeper, running.one_time.as_ref());
+        let one_time = running.one_time.as_ref();
+        let accounts = AccountSource::again(checked, hosts, &running.keeper, one_time);
         Parts {
             accounts: accounts
                 .and_then(|source| hosts::load_accounts(checked, hosts, &source, &running.home))

@@ -2,11 +2,13 @@
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::io;
+use std::path::PathBuf;
 use std::ptr;
 use std::time::Duration;
 
 use super::{Answer, Question, Terms};
-use crate::sys::identity;
+use crate::sys::identity::{self, Identity};
 
 const SUCCESS: c_int = 0;
 const OPEN_ERR: c_int = 1;
@@ -117,19 +119,27 @@ pub(super) fn check(terms: &Terms, question: &Question) -> Answer {
 
 /// Whether the account may come in, now that its password was right.
 fn admit(terms: &Terms, user: String) -> Answer {
+    let found = identity::find_home(&user);
+    judge(terms, user, found)
+}
+
+fn judge(terms: &Terms, user: String, found: io::Result<Option<(Identity, PathBuf)>>) -> Answer {
     let refused = |reason| Answer::Refused {
         reason,
         delay: Duration::ZERO,
     };
-    match identity::find_home(&user) {
-        Ok(Some((0, _))) => refused("the account is root's".to_owned()),
-        Ok(Some((id, _))) if id < terms.user_id_min => {
+    match found {
+        Ok(Some((account, _))) if account.is_root() => refused("the account is root's".to_owned()),
+        Ok(Some((account, _))) if account.user < terms.user_id_min => {
+            let id = account.user;
             refused(format!("user id {id} is below {}", terms.user_id_min))
         }
-        Ok(account) => Answer::Granted {
-            user,
-            home: account.map(|(_, home)| home),
+        // SECURITY: under the system's own name: by other spellings nobody gets more sessions, or past the users file.
+        Ok(Some((account, home))) => Answer::Granted {
+            user: account.name,
+            home: Some(home),
         },
+        Ok(None) => Answer::Granted { user, home: None },
         Err(error) => Answer::Failed {
             reason: format!("the account database: {error}"),
         },
@@ -433,5 +443,12 @@ mod tests {
         assert!(matches!(daemon, Answer::Granted { home: Some(_), .. }));
         let stranger = admit(&low, "no such account".to_owned());
         assert!(matches!(stranger, Answer::Granted { home: None, .. }));
+        let ann = Identity {
+            name: "ann".to_owned(),
+            user: 2001,
+            group: 2001,
+        };
+        let alias = judge(&low, "ANN".to_owned(), Ok(Some((ann, "/home/ann".into()))));
+        assert!(matches!(alias, Answer::Granted { user, .. } if user == "ann"));
     }
 }

@@ -271,6 +271,30 @@ fn what_became_one_client_counts_as_one() {
     }
 }
 
+/// Somebody else's transfers are none of the first user's.
+#[test]
+fn another_user_on_the_same_connection_is_no_other_client() {
+    let here: IpAddr = [127, 0, 0, 1].into();
+    for version in VERSIONS {
+        let settings = settings(Resume::Prefer);
+        let connect = || Client::connect(&settings, Offer::Oldest, version);
+        let (shared, joined, other) = (connect(), connect(), connect());
+        for client in [&shared, &joined, &other] {
+            client.control.logged_in("ann", here, now());
+        }
+        shared.control.logged_in("ann", here, now());
+        assert_eq!(shared.offer_of(&joined), Ok(true));
+        shared.control.logged_in("bob", here, now());
+        for stranger in [&joined, &other] {
+            assert_eq!(shared.offer_of(stranger), Err(NotResumed::Foreign));
+        }
+        assert_eq!(shared.offer_of(&shared), Ok(true));
+        // Nor when the first one is back.
+        shared.control.logged_in("ann", here, now());
+        assert_eq!(shared.offer_of(&other), Err(NotResumed::Foreign));
+    }
+}
+
 /// Nobody can tell yet whose it is, so it counts for nothing: neither against the client nor for it.
 #[test]
 fn the_session_of_a_connection_without_login_is_none() {
