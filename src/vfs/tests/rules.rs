@@ -374,6 +374,55 @@ fn rights_are_those_of_the_longest_path_through_links_too() {
     assert!(!home.path("pub/new").exists());
 }
 
+#[test]
+fn a_move_gains_no_right() {
+    let home = Home::new();
+    for directory in ["box", "box/d", "mine"] {
+        home.directory(directory);
+    }
+    for file in ["box/f", "mine/f", "mine/g"] {
+        home.write(file, file);
+    }
+    home.link("box", "mine/box");
+    home.link("../mine", "box/out");
+    let drop_box = Rights {
+        read: false,
+        ..Rights::ALL
+    };
+    let layout = Layout {
+        paths: vec![
+            (path("/box"), drop_box),
+            (path("/mine/later/deep"), drop_box),
+        ],
+        ..Layout::default()
+    };
+    on_ring(async {
+        let root = root_of(&home, layout);
+        let denied = Err(FileError::Denied);
+        for (from, to) in [
+            ("/box/f", "/mine/new"),
+            ("/box/f", "/mine/g"),
+            ("/mine/box/f", "/mine/new"),
+            ("/box/f", "/box/out/new"),
+            ("/box/d", "/mine/d"),
+            // What is there would get the rights of a rule, or lead to it.
+            ("/mine/g", "/mine/later"),
+            ("/mine/g", "/mine/later/deep"),
+        ] {
+            assert_eq!(rename(&root, from, to).await, denied, "{from} {to}");
+        }
+        for (from, to) in [
+            ("/box/f", "/box/d/f"),
+            ("/mine/box/d/f", "/box/f"),
+            ("/mine/f", "/mine/h"),
+            ("/mine/h", "/box/h"),
+        ] {
+            assert_eq!(rename(&root, from, to).await, DONE, "{from} {to}");
+        }
+    });
+    assert_eq!(home.content("box/h"), "mine/f");
+}
+
 /// The letters of the `perm` fact of a line.
 pub(super) fn perm(lines: &[String], name: &str) -> String {
     let ending = format!(" {name}");
