@@ -471,6 +471,39 @@ fn the_perm_fact_follows_the_rules() {
 }
 
 #[test]
+fn a_link_tells_no_facts_of_what_may_not_be_seen() {
+    let home = Home::new();
+    for directory in ["incoming", "incoming/done", "pub"] {
+        home.directory(directory);
+    }
+    home.write("incoming/f", "f");
+    home.write("incoming/done/f", "f");
+    home.link("../incoming/f", "pub/file");
+    home.link("../incoming", "pub/directory");
+    home.link("../incoming/done/f", "pub/done");
+    on_ring(async {
+        let root = root_of(&home, incoming());
+        let machine = ListFormat::Machine(FactSet::ALL);
+        let listed = list(&root, "/pub", machine).await.unwrap();
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        assert_eq!(perm(&listed, "done"), "r");
+        for (at, told) in [
+            ("/pub/file", false),
+            ("/pub/directory", false),
+            ("/pub/done", true),
+        ] {
+            let facts = FileRequest::Facts(path(at), FactSet::ALL);
+            let outcome = root.perform(&facts).await;
+            if told {
+                assert!(outcome.is_ok(), "{at}");
+            } else {
+                assert_eq!(outcome, Err(FileError::Denied), "{at}");
+            }
+        }
+    });
+}
+
+#[test]
 fn what_a_link_leads_to_is_still_confined() {
     let home = Home::new();
     home.directory("sub");
