@@ -118,6 +118,8 @@ pub struct Root {
     settings: Rc<Settings>,
     /// What is charged for files below; of one session.
     quota: Option<Quota>,
+    /// The shared one that this was made from for a quota's sake: as long as it lives, others find it.
+    _base: Option<Rc<Self>>,
 }
 
 impl Root {
@@ -167,6 +169,7 @@ impl Root {
             rules,
             settings,
             quota: None,
+            _base: None,
         }))
     }
 
