@@ -44,6 +44,8 @@ pub const PATH_COMPONENT_OCTETS_MAX: usize = 255;
 pub const PATH_OCTETS_MAX: usize = 4095;
 /// Links on the way of one path, as many as the kernel follows.
 pub const LINKS_FOLLOWED_MAX: usize = 40;
+/// Names looked up to resolve the links of one path, each from the top: twice as many as a path can have.
+pub const LINK_COMPONENTS_MAX: usize = 4096;
 /// Rules by path, mounts, and patterns of names, of each kind, that hold for an account.
 pub const FILE_RULES_MAX: usize = 256;
 /// Largest file that SIZE reads through to count line ends for TYPE A.

@@ -324,7 +324,8 @@ impl Core {
             .admission
             .enter_user(&name, own_max)
             .ok_or(LoginVerdict::TooManySessions)?;
-        let root = self.root_of(&account).ok_or(LoginVerdict::Unavailable)?;
+        let root = self.root_of(&account).await;
+        let root = root.ok_or(LoginVerdict::Unavailable)?;
         let root = root.under_quota(&account.home, account.bounds.quota).await;
         let rates = UserRates {
             download: account.bounds.rate_download,

@@ -23,7 +23,7 @@ pub(super) struct RootKey {
 
 impl Core {
     /// The user's root directory, open; shared by the user's sessions on this core.
-    pub(super) fn root_of(&self, account: &Account) -> Option<Rc<vfs::Root>> {
+    pub(super) async fn root_of(&self, account: &Account) -> Option<Rc<vfs::Root>> {
         let settings = self.settings();
         let key = RootKey {
             home: account.home.clone(),
@@ -36,9 +36,14 @@ impl Core {
         }
         let layout = layout(&key.own, &key.common);
         let files = Rc::clone(&settings.files);
-        match vfs::Root::open_with(&key.home, rights(key.permissions), layout, files) {
+        let opening = vfs::Root::open_on_pool(&key.home, rights(key.permissions), layout, files);
+        match opening.await {
             Ok(root) => {
                 let mut roots = self.roots.borrow_mut();
+                // Another login of the user may have been sooner.
+                if let Some(root) = roots.get(&key).and_then(Weak::upgrade) {
+                    return Some(root);
+                }
                 roots.retain(|_, root| root.strong_count() > 0);
                 roots.insert(key, Rc::downgrade(&root));
                 Some(root)

@@ -71,6 +71,11 @@ impl Rights {
         }
     }
 
+    /// Whether the other ones permit all that these do.
+    pub(super) fn are_within(self, other: Self) -> bool {
+        self.and(other) == self
+    }
+
     /// Whether the account may learn about a file at all: uploaders look at what arrived.
     pub(super) const fn may_inspect(self) -> bool {
         self.read || self.list || self.write || self.append

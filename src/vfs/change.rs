@@ -9,6 +9,7 @@ use crate::rt;
 use crate::sys::fs::{self, Kind};
 
 use super::Root;
+use super::access::require;
 use super::error::file_error;
 use super::quota::removing;
 use super::resolve::Object;
@@ -63,6 +64,8 @@ impl Root {
         }
         let (from_parent, from_name) = self.hold_parent(&mut from).await?;
         let (to_parent, to_name) = self.hold_parent(&mut to).await?;
+        // SECURITY: nothing is moved to where the account may do more with it.
+        require(self.rights_at(&to).are_within(self.rights_at(&from)))?;
         let rights = to.rights;
         let is_directory = match self.object(&mut from).await? {
             Object::Plain(status) => status.kind == Kind::Directory,

@@ -122,6 +122,12 @@ impl Root {
         }
     }
 
+    /// What may be done at its path by whatever way: a link on the way to it may permit less.
+    pub(super) fn rights_at(&self, place: &Place<'_>) -> Rights {
+        let rules = self.rules.as_ref();
+        rules.map_or(self.access.rights, |rules| rules.rights_at(&place.path))
+    }
+
     /// How the kernel resolves names of this account.
     pub(super) fn resolves(&self) -> u64 {
         if self.guard().is_some() {

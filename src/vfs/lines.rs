@@ -14,6 +14,7 @@ use super::access::{Access, Rights};
 use super::links::Guard;
 use super::mounts::Mounted;
 use super::resolve::dangles;
+use super::rules::Operation;
 
 /// Which entries are shown, and how.
 #[derive(Debug)]
@@ -162,6 +163,12 @@ impl Lines {
             Err(_) => return false,
         };
         match (self.shape.format, target) {
+            // As MLST of it: its facts are not for this account.
+            (ListFormat::Machine(_), Some((_, rights)))
+                if !Operation::Facts.permitted_by(rights) =>
+            {
+                false
+            }
             (ListFormat::Long, _) | (ListFormat::Machine(_), None) => {
                 let text = fs::link_text_at(directory, name).unwrap_or_default();
                 let link = End {

@@ -21,13 +21,17 @@ use super::rules::{Operation, Rules};
 /// with `last`. May wait for a disk.
 ///
 /// # Errors
-/// The kernel's; `XDEV` when a link leaves the volume, `LOOP` when there are too many.
+/// The kernel's; `XDEV` when a link leaves the volume, `LOOP` when there are too many, or too much in them.
 pub(super) fn resolve(root: impl AsFd, path: &[u8], last: bool) -> io::Result<Vec<u8>> {
     let mut resolved: Vec<u8> = Vec::with_capacity(path.len());
     let mut ahead = Vec::new();
     push(&mut ahead, path);
-    let mut links = 0;
+    let (mut links, mut components) = (0, 0);
     while let Some(name) = ahead.pop() {
+        components += 1;
+        if components > limits::LINK_COMPONENTS_MAX {
+            return Err(Errno::LOOP.into());
+        }
         if name == b".." {
             if resolved.is_empty() {
                 return Err(Errno::XDEV.into());
@@ -179,5 +183,22 @@ mod tests {
         ] {
             assert_eq!(errno(path), Some(expected.raw_os_error()), "{path}");
         }
+    }
+
+    #[test]
+    fn crafted_links_are_given_up() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join("d")).unwrap();
+        // Each goes down and up as often as its text can say.
+        let text = "d/../".repeat(600);
+        symlink(format!("{text}d"), home.path().join("l0")).unwrap();
+        for number in 1..8 {
+            let text = format!("{text}l{}", number - 1);
+            symlink(text, home.path().join(format!("l{number}"))).unwrap();
+        }
+        let root = fs::hold_root(home.path()).unwrap();
+        assert_eq!(resolve(&root, b"l0", true).unwrap(), b"d");
+        let error = resolve(&root, b"l7", true).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::LOOP.raw_os_error()));
     }
 }

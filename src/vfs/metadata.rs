@@ -146,6 +146,8 @@ impl Root {
         let mut place = self.gate(path, Operation::Facts)?;
         let is_fixed = place.is_fixed();
         let object = self.object(&mut place).await?;
+        // The facts are those of what a link leads to.
+        require(Operation::Facts.permitted_by(place.rights))?;
         let (status, owner, text) = match &object {
             Object::Plain(status) => (status, status.user, c""),
             Object::Link {

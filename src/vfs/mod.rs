@@ -27,6 +27,7 @@ mod rules;
 mod walk;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use crate::proto::zone::Zone;
 use crate::proto::{FileError, FileReply, FileRequest, VirtualPath};
 use crate::quota::{Quota, Quotas};
+use crate::rt;
 use crate::rt::SharedFd;
 use crate::sys::fs;
 
@@ -83,13 +85,29 @@ struct Volume {
     read_only: bool,
 }
 
-impl Volume {
+/// The same as it is opened, on whatever thread.
+#[derive(Debug)]
+struct Held {
+    directory: OwnedFd,
+    read_only: bool,
+}
+
+impl Held {
     fn open(directory: &Path) -> io::Result<Self> {
         let directory = fs::hold_root(directory)?;
         Ok(Self {
             read_only: fs::is_read_only(&directory),
-            directory: Rc::new(directory),
+            directory,
         })
+    }
+}
+
+impl From<Held> for Volume {
+    fn from(held: Held) -> Self {
+        Self {
+            directory: Rc::new(held.directory),
+            read_only: held.read_only,
+        }
     }
 }
 
@@ -118,6 +136,8 @@ pub struct Root {
     settings: Rc<Settings>,
     /// What is charged for files below; of one session.
     quota: Option<Quota>,
+    /// The shared one that this was made from for a quota's sake: as long as it lives, others find it.
+    _base: Option<Rc<Self>>,
 }
 
 impl Root {
@@ -143,31 +163,50 @@ impl Root {
         layout: Layout,
         settings: Rc<Settings>,
     ) -> Result<Rc<Self>, MissingDirectory> {
-        let open = |directory: &Path, mounted_at: Option<&VirtualPath>| {
-            Volume::open(directory).map_err(|error| MissingDirectory {
-                directory: directory.to_path_buf(),
-                mounted_at: mounted_at.cloned(),
-                error,
-            })
-        };
-        let home = open(home, None)?;
-        let mounts = layout.mounts.iter();
-        let mounts = mounts.map(|(at, directory)| open(directory, Some(at)));
-        let mounts: Result<_, _> = mounts.collect();
+        let held = hold_all(home, &layout)?;
+        Ok(Self::of(held, rights, layout, settings))
+    }
+
+    /// As [`open_with`](Self::open_with); what may wait for a server that does not answer is done on the pool.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn open_on_pool(
+        home: &Path,
+        rights: Rights,
+        layout: Layout,
+        settings: Rc<Settings>,
+    ) -> Result<Rc<Self>, MissingDirectory> {
+        if layout.mounts.is_empty() {
+            return Self::open_with(home, rights, layout, settings);
+        }
+        let home = home.to_path_buf();
+        let holding = move || hold_all(&home, &layout).map(|held| (held, layout));
+        let (held, layout) = rt::blocking(holding).await?;
+        Ok(Self::of(held, rights, layout, settings))
+    }
+
+    fn of(
+        (home, mounts): (Held, Vec<Held>),
+        rights: Rights,
+        layout: Layout,
+        settings: Rc<Settings>,
+    ) -> Rc<Self> {
         let access = Access {
             rights,
             credentials: Arc::new(fs::Credentials::current()),
             read_only: home.read_only,
         };
-        let rules = (!layout.is_plain()).then(|| Arc::new(Rules::new(rights, layout.clone())));
-        Ok(Rc::new(Self {
-            home,
-            mounts: mounts?,
+        let rules = (!layout.is_plain()).then(|| Arc::new(Rules::new(rights, layout)));
+        Rc::new(Self {
+            home: home.into(),
+            mounts: mounts.into_iter().map(Volume::from).collect(),
             access,
             rules,
             settings,
             quota: None,
-        }))
+            _base: None,
+        })
     }
 
     /// Does what needs no data connection.
@@ -196,6 +235,22 @@ impl Root {
             FileRequest::Quota => Ok(self.quota_usage().await),
         }
     }
+}
+
+/// Opens the home and what is mounted in it.
+fn hold_all(home: &Path, layout: &Layout) -> Result<(Held, Vec<Held>), MissingDirectory> {
+    let open = |directory: &Path, mounted_at: Option<&VirtualPath>| {
+        Held::open(directory).map_err(|error| MissingDirectory {
+            directory: directory.to_path_buf(),
+            mounted_at: mounted_at.cloned(),
+            error,
+        })
+    };
+    let home = open(home, None)?;
+    let mounts = layout.mounts.iter();
+    let mounts = mounts.map(|(at, directory)| open(directory, Some(at)));
+    let mounts: Result<_, _> = mounts.collect();
+    Ok((home, mounts?))
 }
 
 #[cfg(test)]

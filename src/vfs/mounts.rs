@@ -7,6 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 
 use crate::proto::{FileError, VirtualPath};
+use crate::rt;
 use crate::sys::fs::{self, Kind, Status};
 
 use super::Root;
@@ -52,6 +53,14 @@ impl Root {
         })
     }
 
+    /// The status of a mount point. On the pool: it may be of a server that does not answer.
+    async fn mount_status(&self, place: &Place<'_>) -> Result<Status, FileError> {
+        let directory = self.directory_of(place).try_clone();
+        let directory = directory.map_err(|error| file_error(&error))?;
+        let status = rt::blocking(move || fs::status(&directory)).await;
+        status.map_err(|error| file_error(&error))
+    }
+
     /// The mount points of a directory, and the names that lead to some.
     pub(super) async fn mounted_in(
         &self,
@@ -73,12 +82,16 @@ impl Root {
             };
             let mut access = self.access_at(&place);
             let status = if place.relative().is_empty() {
-                fs::status(self.directory_of(&place)).map_err(|error| file_error(&error))?
+                self.mount_status(&place).await
             } else {
-                let status = self.carrier(&mut place).await?;
-                access.read_only |= is_virtual(&status);
-                status
+                self.carrier(&mut place).await
             };
+            // One that fails must not take its parent's listing with it.
+            let status = match status {
+                Ok(status) => status,
+                Err(_) => self.virtual_status(&path)?,
+            };
+            access.read_only |= is_virtual(&status);
             mounted.push(Mounted {
                 name,
                 status,

@@ -29,6 +29,7 @@ impl Root {
         match self.settings.quotas.enter(home, own).await {
             Some(quota) => Rc::new(Self {
                 quota: Some(quota),
+                _base: Some(Rc::clone(&self)),
                 ..Self::clone(&self)
             }),
             None => self,
@@ -118,4 +119,28 @@ pub(super) fn removing(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::{Rights, Settings};
+
+    #[test]
+    fn a_session_with_a_quota_keeps_the_shared_tree() {
+        let home = tempfile::tempdir().unwrap();
+        rt::run(32, async {
+            let settings = Rc::new(Settings::default());
+            settings.quotas.set_policy(1000, std::iter::empty());
+            let root = Root::open(home.path(), Rights::ALL, Rc::clone(&settings)).unwrap();
+            let shared = Rc::downgrade(&root);
+            let counted = root.under_quota(home.path(), Some(1000)).await;
+            assert!(counted.quota.is_some());
+            assert!(shared.upgrade().is_some());
+            drop(counted);
+            assert!(shared.upgrade().is_none());
+            settings.quotas.finish();
+        })
+        .unwrap();
+    }
 }

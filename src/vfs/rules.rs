@@ -184,9 +184,9 @@ impl Rules {
         if admitted.carries || is_mount || path.is_root() {
             operation.on_fixed(path.is_root())?;
         }
-        // Moved away, what is there would be ruled by other paths.
+        // Moved away, what is there would be ruled by other paths; so would what is moved there.
         let is_ruled = || self.paths.iter().any(|(ruled, _)| ruled.is_within(path));
-        if operation == Operation::RenameFrom && is_ruled() {
+        if matches!(operation, Operation::RenameFrom | Operation::RenameTo) && is_ruled() {
             return Err(FileError::Denied);
         }
         Ok(admitted)
@@ -404,8 +404,10 @@ mod tests {
             }
         }
         for moved in ["/r", "/r/q"] {
-            let result = rules.admit(&path(moved), Operation::RenameFrom);
-            assert_eq!(result, Err(FileError::Denied));
+            for operation in [Operation::RenameFrom, Operation::RenameTo] {
+                let result = rules.admit(&path(moved), operation);
+                assert_eq!(result, Err(FileError::Denied));
+            }
             assert!(rules.admit(&path(moved), Operation::Remove).is_ok());
         }
         assert!(rules.admit(&path("/r/q/f"), Operation::RenameFrom).is_ok());

@@ -2,6 +2,7 @@ mod change;
 mod confinement;
 mod listing;
 mod mounts;
+mod rights;
 mod rules;
 mod transfer;
 

@@ -99,6 +99,32 @@ fn mounts_are_in_their_parents_once() {
 }
 
 #[test]
+fn a_mount_that_fails_is_still_listed() {
+    let tree = Tree::new();
+    // Its status is an error once the process is gone, since Linux 6.1.
+    let mut process = std::process::Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .unwrap();
+    let mut layout = tree.layout();
+    let directory = PathBuf::from(format!("/proc/{}/fd", process.id()));
+    layout.mounts.push((path("/gone"), directory));
+    let opened = Root::open_with(
+        &tree.home.home,
+        Rights::ALL,
+        layout,
+        Rc::new(Settings::default()),
+    );
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let root = opened.unwrap();
+    on_ring(async {
+        let listed = names_in(&root, "/").await;
+        assert_eq!(listed, ["gone", "music", "own", "virtual"]);
+    });
+}
+
+#[test]
 fn files_below_a_mount_are_the_mounted_ones() {
     let tree = Tree::new();
     on_ring(async {

@@ -311,7 +311,7 @@ const INCOMING: Rights = Rights {
     ..Rights::NONE
 };
 
-fn incoming() -> Layout {
+pub(super) fn incoming() -> Layout {
     Layout {
         paths: vec![
             (path("/"), Rights::READ_ONLY),
