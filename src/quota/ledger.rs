@@ -218,7 +218,7 @@ impl Ledger {
             let took = rt::now().saturating_duration_since(began);
             let quiet = before.quiet && self.snapshot() == before;
             if quiet || attempt == SCAN_TRIES || took > SCAN_REPEATED_TIME_MAX {
-                self.correct(found, before.used, quiet, took);
+                self.correct(found, before.used, quiet && !found.partial, took);
                 break;
             }
         }
@@ -238,9 +238,14 @@ impl Ledger {
 
     /// A scan has found so much, begun when `before` octets were counted. What has come meanwhile is added, although the
     /// scan may have seen some of it, and what has gone is not taken off: a count that is too high has the home scanned
-    /// again before it refuses anything, one that is too low would stay.
+    /// again before it refuses anything, one that is too low would stay. For the same reason a scan that has not seen all
+    /// there is only raises a count.
     fn correct(&self, found: Found, before: i64, quiet: bool, took: Duration) {
-        let corrected = |used: i64| Some(signed(found.octets) + (used - before).max(0));
+        let only_raises = found.partial && self.is_counted();
+        let corrected = |used: i64| {
+            let now = signed(found.octets).saturating_add((used - before).max(0));
+            Some(if only_raises { now.max(used) } else { now })
+        };
         // Never refused.
         let _ = self
             .used

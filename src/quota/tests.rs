@@ -394,3 +394,39 @@ fn two_processes_that_scan_correct_the_count_once() {
         assert_eq!(place.enter(&three, Some(1000)).await.usage().used, 150);
     });
 }
+
+#[test]
+fn files_that_cannot_be_seen_are_not_given_back() {
+    let place = Place::new(&[("a", 100)]);
+    let deep = place.home().join("deep");
+    std::fs::create_dir(&deep).unwrap();
+    std::fs::write(deep.join("b"), [0; 800]).unwrap();
+    run(async {
+        let quotas = place.quotas(Some(1000), 0);
+        let quota = place.enter(&quotas, Some(1000)).await;
+        assert_eq!(quota.left(), 100);
+        // Deeper than is counted, by moving chains of directories below one another.
+        let chain = |first: &str| {
+            let mut chain = place.home().join(first);
+            for _ in 0..13 {
+                chain.push("d".repeat(250));
+            }
+            std::fs::create_dir_all(&chain).unwrap();
+            chain
+        };
+        let mut below = deep;
+        for first in ["1", "2", "3", "4", "5", "6"] {
+            let end = chain(first);
+            std::fs::rename(below, end.join("below")).unwrap();
+            below = place.home().join(first);
+        }
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        quota.ledger.scan(&stop);
+        assert_eq!(quota.left(), 100);
+        assert!(quota.ledger.is_due(0), "nor is that an exact count");
+        std::fs::write(place.home().join("c"), [0; 150]).unwrap();
+        std::fs::write(place.home().join("d"), [0; 700]).unwrap();
+        quota.ledger.scan(&stop);
+        assert_eq!(quota.usage().used, 950, "more than before is more");
+    });
+}
