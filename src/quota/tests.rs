@@ -167,9 +167,9 @@ fn a_removed_file_is_given_back_once_nobody_writes_it() {
         let remove = |name: &str| {
             let held = fs::hold_root(&place.home()).unwrap();
             let name = std::ffi::CString::new(name).unwrap();
-            let before = fs::status_at(&held, &name).unwrap();
+            let file = rt::File::new(fs::hold_plain(&held, &name).unwrap());
+            let _charge = charge(&quota, &file);
             fs::remove_file(&held, &name).unwrap();
-            quota.removed(&before);
         };
         remove("b");
         assert_eq!(quota.left(), 600);
@@ -428,5 +428,52 @@ fn files_that_cannot_be_seen_are_not_given_back() {
         std::fs::write(place.home().join("d"), [0; 700]).unwrap();
         quota.ledger.scan(&stop);
         assert_eq!(quota.usage().used, 950, "more than before is more");
+    });
+}
+
+#[test]
+fn a_file_is_given_back_once_however_many_remove_it() {
+    let place = Place::new(&[("a", 400), ("b", 300)]);
+    run(async {
+        let quotas = place.quotas(Some(1000), 0);
+        let quota = place.enter(&quotas, Some(1000)).await;
+        let held = fs::hold_root(&place.home()).unwrap();
+        let hold = || rt::File::new(fs::hold_plain(&held, c"a").unwrap());
+        let (one, two, late) = (hold(), hold(), hold());
+        let charges = (charge(&quota, &one), charge(&quota, &two));
+        // Another takes the name before the second of them does.
+        fs::remove_file(&held, c"a").unwrap();
+        fs::rename(&held, c"b", &held, c"a").unwrap();
+        drop(charges);
+        assert_eq!(quota.usage().used, 300);
+        drop(charge(&quota, &late));
+        assert_eq!(quota.usage().used, 300);
+        // Where links do not tell (NFS) it is told.
+        let file = hold();
+        let removing = charge(&quota, &file);
+        removing.removed();
+        drop(removing);
+        assert_eq!(quota.usage().used, 0);
+    });
+}
+
+#[test]
+fn a_scan_during_which_files_move_only_raises_the_count() {
+    let place = Place::new(&[("a", 400)]);
+    run(async {
+        let quotas = place.quotas(Some(1000), 0);
+        let quota = place.enter(&quotas, Some(1000)).await;
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let away = place.whole.path().join("away");
+        // As if it were where the scan has been already.
+        let rename = || std::fs::rename(place.home().join("a"), &away).unwrap();
+        quota.moving(|| {
+            rename();
+            quota.ledger.scan(&stop);
+        });
+        assert_eq!(quota.usage().used, 400);
+        assert!(quota.ledger.is_due(0), "nor is that an exact count");
+        quota.ledger.scan(&stop);
+        assert_eq!(quota.usage().used, 0);
     });
 }
