@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
+use super::real_path;
 use super::scan::{self, Found};
 use super::store::{Count, Store};
 use crate::limits;
@@ -70,6 +71,8 @@ struct OpenFile {
 struct Scans {
     /// When one last found the exact count, in seconds since 1970; 0 for never.
     exact: u64,
+    /// When the last one was asked for.
+    asked: Option<Instant>,
     /// The next one may begin then.
     next: Option<Instant>,
     /// One has corrected the count since it was last written.
@@ -92,6 +95,7 @@ impl Ledger {
             counted: AtomicBool::new(stored.is_some()),
             scans: Mutex::new(Scans {
                 exact: stored.map_or(0, |count| count.scanned),
+                asked: None,
                 next: None,
                 corrected: false,
             }),
@@ -232,8 +236,14 @@ impl Ledger {
 
     /// Whether a scan is to be started now. Scans take a twentieth of the time at most.
     pub(super) fn begin_scan(&self) -> bool {
-        let rested = lock(&self.scans).next.is_none_or(|next| next <= rt::now());
-        rested && !self.scanning.swap(true, Ordering::AcqRel)
+        let now = rt::now();
+        let mut scans = lock(&self.scans);
+        let rested = scans.next.is_none_or(|next| next <= now);
+        let begins = rested && !self.scanning.swap(true, Ordering::AcqRel);
+        if begins {
+            scans.asked = Some(now);
+        }
+        begins
     }
 
     /// No scan is started after all.
@@ -242,13 +252,22 @@ impl Ledger {
         self.scan_ended.notify_waiters();
     }
 
-    /// Waits for the end of the scan that is to come or under way, for a while at most.
+    /// Waits for the end of the scan that is to come or under way, until it has taken a while at most: who comes later goes
+    /// on at once.
     pub(super) async fn wait_for_scan(&self) {
         let ended = self.scan_ended.notified();
         let mut ended = std::pin::pin!(ended);
         ended.as_mut().enable();
-        if self.scanning.load(Ordering::Acquire) {
-            rt::until(ended, limits::QUOTA_SCAN_WAIT).await;
+        if !self.scanning.load(Ordering::Acquire) {
+            return;
+        }
+        let asked = lock(&self.scans).asked;
+        let waited = asked.map_or(Duration::ZERO, |asked| {
+            rt::now().saturating_duration_since(asked)
+        });
+        let left = limits::QUOTA_SCAN_WAIT.saturating_sub(waited);
+        if !left.is_zero() {
+            rt::until(ended, left).await;
         }
     }
 
@@ -257,7 +276,7 @@ impl Ledger {
         let began = rt::now();
         for attempt in 1..=SCAN_TRIES {
             let before = self.snapshot();
-            let mut found = match scan::scan(&self.reach, stop) {
+            let mut found = match scan::scan(self.path(), stop) {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
                 Err(error) => {
@@ -282,6 +301,15 @@ impl Ledger {
         let took = now.saturating_duration_since(began);
         lock(&self.scans).next = Some(now + limits::QUOTA_SCAN_PAUSE + took * 20);
         self.give_up_scan();
+    }
+
+    /// Where the home is: the path of an account may lead elsewhere now.
+    fn path(&self) -> &Path {
+        if real_path(&self.reach) == self.home {
+            &self.reach
+        } else {
+            &self.home
+        }
     }
 
     fn snapshot(&self) -> Snapshot {

@@ -113,8 +113,12 @@ impl Quotas {
 
     fn load(&self, name: PathBuf) -> Arc<Ledger> {
         let home = real_path(&name);
-        if let Some(ledger) = lock(&self.ledgers).by_home.get(&home) {
-            return Arc::clone(ledger);
+        {
+            let mut ledgers = lock(&self.ledgers);
+            if let Some(ledger) = ledgers.by_home.get(&home).cloned() {
+                ledgers.by_name.insert(name, Arc::clone(&ledger));
+                return ledger;
+            }
         }
         let stored = self.keeper.read(&home);
         let mut ledgers = lock(&self.ledgers);
@@ -195,10 +199,10 @@ impl Quota {
     }
 
     /// Octets that may still be stored; where they are fewer than wanted the home is counted again, since files may
-    /// have gone by other ways than this server.
+    /// have gone by other ways than this server. More than the quota there never is.
     pub async fn left_of(&self, wanted: u64) -> u64 {
         self.settle().await;
-        if self.left() < wanted {
+        if self.left() < wanted && wanted <= self.limit() {
             self.quotas.keeper.scan(&self.ledger);
             self.ledger.wait_for_scan().await;
         }

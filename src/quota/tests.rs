@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Charge, Quota, Quotas};
+use crate::limits;
 use crate::rt;
 use crate::sys::fs;
 
@@ -475,5 +476,64 @@ fn a_scan_during_which_files_move_only_raises_the_count() {
         assert!(quota.ledger.is_due(0), "nor is that an exact count");
         quota.ledger.scan(&stop);
         assert_eq!(quota.usage().used, 0);
+    });
+}
+
+#[test]
+fn a_path_that_leads_elsewhere_now_is_another_home() {
+    let place = Place::new(&[("a", 100)]);
+    let other = place.whole.path().join("other");
+    let link = place.whole.path().join("link");
+    std::fs::create_dir(&other).unwrap();
+    std::os::unix::fs::symlink(place.home(), &link).unwrap();
+    run(async {
+        let quotas = Quotas::new(None);
+        let home = place.home();
+        let set_policy = || {
+            let accounts = [(home.as_path(), Some(1000)), (link.as_path(), Some(1000))];
+            quotas.set_policy(0, accounts.into_iter());
+        };
+        set_policy();
+        let quota = quotas.enter(&link, Some(1000)).await.unwrap();
+        quota.settle().await;
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(&other, &link).unwrap();
+        quota
+            .ledger
+            .scan(&std::sync::atomic::AtomicBool::new(false));
+        assert_eq!(quota.usage().used, 100);
+        set_policy();
+        let quota = quotas.enter(&link, Some(1000)).await.unwrap();
+        quota.settle().await;
+        assert_eq!(quota.usage().used, 0);
+        // Known again after the policy was read anew, without a look at the disk.
+        set_policy();
+        place.enter(&quotas, Some(1000)).await;
+        let ledgers = super::lock(&quotas.ledgers);
+        assert!(ledgers.by_name.contains_key(&home));
+    });
+}
+
+#[test]
+fn only_the_first_waits_for_a_scan_that_takes_long() {
+    let place = Place::new(&[("a", 100)]);
+    run(async {
+        let quotas = place.quotas(Some(1000), 0);
+        let quota = place.enter(&quotas, Some(1000)).await;
+        // Scans rest a while in between.
+        while !quota.ledger.begin_scan() {
+            rt::sleep(Duration::from_millis(10)).await;
+        }
+        quota.ledger.give_up_scan();
+        // More than the quota is refused without one.
+        std::fs::remove_file(place.home().join("a")).unwrap();
+        assert_eq!(quota.left_of(1001).await, 900);
+        assert!(quota.ledger.begin_scan());
+        let began = rt::now();
+        for _ in 0..50 {
+            quota.ledger.wait_for_scan().await;
+        }
+        let took = rt::now().saturating_duration_since(began);
+        assert!(took < limits::QUOTA_SCAN_WAIT * 10, "{took:?}");
     });
 }
