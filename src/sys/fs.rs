@@ -227,12 +227,6 @@ pub fn remove_file(parent: impl AsFd, name: &CStr) -> io::Result<()> {
     Ok(rustix::fs::unlinkat(parent, name, AtFlags::empty())?)
 }
 
-/// Whether a file that is held stays under another name when it is removed, so that its links do not tell: on NFS.
-#[must_use]
-pub fn renames_what_is_removed(fd: impl AsFd) -> bool {
-    rustix::fs::fstatfs(fd).is_ok_and(|volume| volume.f_type == rustix::fs::NFS_SUPER_MAGIC)
-}
-
 /// Renames; what has the new name is replaced.
 ///
 /// # Errors

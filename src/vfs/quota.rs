@@ -121,7 +121,7 @@ pub(super) fn removing(
         work()?;
         if let Some((before, held, charge)) = charge
             && before.links == 1
-            && fs::renames_what_is_removed(&held)
+            && renames_what_is_removed(&held)
         {
             // Renamed to what it is called already, it is still there.
             let there = fs::status_at(parent, name)
@@ -132,4 +132,9 @@ pub(super) fn removing(
         }
         Ok(())
     })
+}
+
+/// Whether a file that is held stays under another name when it is removed, so that its links do not tell: on NFS.
+fn renames_what_is_removed(fd: &rt::File) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|volume| volume.f_type == rustix::fs::NFS_SUPER_MAGIC)
 }
