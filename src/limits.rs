@@ -132,6 +132,8 @@ pub const QUOTA_SCAN_WAIT: Duration = Duration::from_secs(2);
 pub const QUOTA_SCAN_PAUSE: Duration = Duration::from_secs(1);
 /// Largest file of the state directory that is read for a count.
 pub const QUOTA_FILE_OCTETS_MAX: u64 = 64 * 1024;
+/// Directories with a longer path below a home are not counted: each takes time by its depth.
+pub const QUOTA_SCAN_PATH_OCTETS_MAX: usize = 16 * 1024;
 /// Octets of a listing formatted at a time.
 pub const LISTING_CHUNK_OCTETS: usize = 64 * 1024;
 /// Threads of the pool for blocking work (password hashes, directory reading), whole process.

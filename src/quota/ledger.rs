@@ -4,18 +4,19 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
+use super::real_path;
 use super::scan::{self, Found};
 use super::store::{Count, Store};
 use crate::limits;
 use crate::rt;
-use crate::sys::fs::{self, Status};
+use crate::sys::fs;
 
 /// Scans at once behind one another, where the tree changes meanwhile.
 const SCAN_TRIES: u32 = 3;
@@ -36,6 +37,15 @@ pub(super) struct Ledger {
     used: AtomicI64,
     /// Files that uploads have open.
     files: Mutex<HashMap<FileId, OpenFile>>,
+    /// Numbers what opens them.
+    opens: AtomicU64,
+    /// Files of `files` that nobody has open any more.
+    closes: AtomicU64,
+    /// Changes under way by which a scan may miss files: renamed, one can get from where the scan is to come to where it
+    /// has been.
+    moving: AtomicUsize,
+    /// Those that have ended, and whatever else has lowered the count.
+    moves: AtomicU64,
     /// Whether `used` is a count: of the state directory, or of a scan.
     counted: AtomicBool,
     scans: Mutex<Scans>,
@@ -50,6 +60,8 @@ pub(super) struct Ledger {
 #[derive(Debug)]
 struct OpenFile {
     uploads: usize,
+    /// The number of the last one that opened it.
+    last: u64,
     octets: Arc<AtomicU64>,
     /// It has no name any more. Some file systems (NFS) do not tell by its links.
     removed: bool,
@@ -59,6 +71,8 @@ struct OpenFile {
 struct Scans {
     /// When one last found the exact count, in seconds since 1970; 0 for never.
     exact: u64,
+    /// When the last one was asked for.
+    asked: Option<Instant>,
     /// The next one may begin then.
     next: Option<Instant>,
     /// One has corrected the count since it was last written.
@@ -74,9 +88,14 @@ impl Ledger {
             reach,
             used: AtomicI64::new(octets),
             files: Mutex::default(),
+            opens: AtomicU64::new(0),
+            closes: AtomicU64::new(0),
+            moving: AtomicUsize::new(0),
+            moves: AtomicU64::new(0),
             counted: AtomicBool::new(stored.is_some()),
             scans: Mutex::new(Scans {
                 exact: stored.map_or(0, |count| count.scanned),
+                asked: None,
                 next: None,
                 corrected: false,
             }),
@@ -112,53 +131,92 @@ impl Ledger {
 
     /// Changes the count by so many octets.
     pub(super) fn add(&self, octets: i64) {
+        if octets < 0 {
+            self.moves.fetch_add(1, Ordering::SeqCst);
+        }
         self.used.fetch_add(octets, Ordering::Relaxed);
     }
 
-    /// A file below the home has lost its name. What an upload has open is given back when that ends: until then it
-    /// takes room on the disk.
-    pub(super) fn removed(&self, status: &Status) {
-        let mut files = lock(&self.files);
-        match files.get_mut(&(status.device, status.inode)) {
-            Some(open) => open.removed = true,
-            None => self.add(-signed(status.size)),
+    /// A change begins by which a scan may miss files; it ends with what is returned.
+    pub(super) fn moving(&self) -> Moving<'_> {
+        self.moving.fetch_add(1, Ordering::SeqCst);
+        Moving(self)
+    }
+
+    /// A file that is open has lost its last name. It is given back when nobody has it open any more: until then it takes
+    /// room on the disk.
+    pub(super) fn removed(&self, id: FileId) {
+        if let Some(open) = lock(&self.files).get_mut(&id) {
+            open.removed = true;
         }
     }
 
-    /// An upload opens a file: its octets that are counted already, shared by all uploads that have it open.
+    /// An upload, or what takes its name away, opens a file: its octets that are counted already, shared by all who have
+    /// it open.
     pub(super) fn open(&self, file: impl AsFd) -> io::Result<(FileId, Arc<AtomicU64>)> {
-        let mut files = lock(&self.files);
-        // Under the lock: an upload that ends just now has counted what it wrote.
-        let status = fs::status(file)?;
-        let id = (status.device, status.inode);
-        let open = files.entry(id).or_insert_with(|| OpenFile {
-            uploads: 0,
-            octets: Arc::new(AtomicU64::new(status.size)),
-            removed: false,
-        });
-        open.uploads += 1;
-        Ok((id, Arc::clone(&open.octets)))
+        let mut tries = 0..limits::OPEN_TRIES_MAX;
+        loop {
+            let closes = self.closes.load(Ordering::SeqCst);
+            // Not under the lock: a file system on the network writes out the file first.
+            let status = fs::status(&file)?;
+            let id = (status.device, status.inode);
+            let mut files = lock(&self.files);
+            // An upload that has ended meanwhile has counted what it wrote.
+            let is_stale = !files.contains_key(&id) && self.closes.load(Ordering::SeqCst) != closes;
+            if is_stale && tries.next().is_some() {
+                continue;
+            }
+            let open = files.entry(id).or_insert_with(|| OpenFile {
+                uploads: 0,
+                last: 0,
+                // Without a name it has been given back.
+                octets: Arc::new(AtomicU64::new(if status.links == 0 {
+                    0
+                } else {
+                    status.size
+                })),
+                removed: false,
+            });
+            open.uploads += 1;
+            open.last = self.opens.fetch_add(1, Ordering::Relaxed);
+            return Ok((id, Arc::clone(&open.octets)));
+        }
     }
 
     /// An upload ends. After the last one the file counts as what it is, whatever was charged for it.
     pub(super) fn close(&self, id: FileId, file: impl AsFd) {
+        let last = {
+            let mut files = lock(&self.files);
+            let Some(open) = files.get_mut(&id) else {
+                return;
+            };
+            open.uploads -= 1;
+            if open.uploads > 0 {
+                return;
+            }
+            open.last
+        };
+        // As above.
+        let status = fs::status(file);
         let mut files = lock(&self.files);
-        let Entry::Occupied(mut open) = files.entry(id) else {
+        let Entry::Occupied(open) = files.entry(id) else {
             return;
         };
-        open.get_mut().uploads -= 1;
-        if open.get().uploads > 0 {
+        // Another has come meanwhile, whose end this will be.
+        if open.get().uploads > 0 || open.get().last != last {
             return;
         }
         let OpenFile {
             octets, removed, ..
         } = open.remove();
+        self.closes.fetch_add(1, Ordering::SeqCst);
         let charged = octets.load(Ordering::Relaxed);
-        if let Ok(status) = fs::status(file) {
-            let gone = removed || status.links == 0;
-            let octets = if gone { 0 } else { status.size };
-            self.add(signed(octets) - signed(charged));
-        }
+        let octets = match status {
+            Ok(status) if status.links > 0 && !removed => status.size,
+            Err(_) if !removed => charged,
+            _ => 0,
+        };
+        self.add(signed(octets) - signed(charged));
     }
 
     /// Whether the count has changed and nobody has been told yet.
@@ -178,8 +236,14 @@ impl Ledger {
 
     /// Whether a scan is to be started now. Scans take a twentieth of the time at most.
     pub(super) fn begin_scan(&self) -> bool {
-        let rested = lock(&self.scans).next.is_none_or(|next| next <= rt::now());
-        rested && !self.scanning.swap(true, Ordering::AcqRel)
+        let now = rt::now();
+        let mut scans = lock(&self.scans);
+        let rested = scans.next.is_none_or(|next| next <= now);
+        let begins = rested && !self.scanning.swap(true, Ordering::AcqRel);
+        if begins {
+            scans.asked = Some(now);
+        }
+        begins
     }
 
     /// No scan is started after all.
@@ -188,13 +252,22 @@ impl Ledger {
         self.scan_ended.notify_waiters();
     }
 
-    /// Waits for the end of the scan that is to come or under way, for a while at most.
+    /// Waits for the end of the scan that is to come or under way, until it has taken a while at most: who comes later goes
+    /// on at once.
     pub(super) async fn wait_for_scan(&self) {
         let ended = self.scan_ended.notified();
         let mut ended = std::pin::pin!(ended);
         ended.as_mut().enable();
-        if self.scanning.load(Ordering::Acquire) {
-            rt::until(ended, limits::QUOTA_SCAN_WAIT).await;
+        if !self.scanning.load(Ordering::Acquire) {
+            return;
+        }
+        let asked = lock(&self.scans).asked;
+        let waited = asked.map_or(Duration::ZERO, |asked| {
+            rt::now().saturating_duration_since(asked)
+        });
+        let left = limits::QUOTA_SCAN_WAIT.saturating_sub(waited);
+        if !left.is_zero() {
+            rt::until(ended, left).await;
         }
     }
 
@@ -203,7 +276,7 @@ impl Ledger {
         let began = rt::now();
         for attempt in 1..=SCAN_TRIES {
             let before = self.snapshot();
-            let found = match scan::scan(&self.reach, stop) {
+            let mut found = match scan::scan(self.path(), stop) {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
                 Err(error) => {
@@ -216,9 +289,11 @@ impl Ledger {
                 }
             };
             let took = rt::now().saturating_duration_since(began);
-            let quiet = before.quiet && self.snapshot() == before;
+            let after = self.snapshot();
+            let quiet = before.quiet && after == before;
+            found.partial |= after.has_moved_since(&before);
             if quiet || attempt == SCAN_TRIES || took > SCAN_REPEATED_TIME_MAX {
-                self.correct(found, before.used, quiet, took);
+                self.correct(found, before.used, quiet && !found.partial, took);
                 break;
             }
         }
@@ -228,19 +303,36 @@ impl Ledger {
         self.give_up_scan();
     }
 
+    /// Where the home is: the path of an account may lead elsewhere now.
+    fn path(&self) -> &Path {
+        if real_path(&self.reach) == self.home {
+            &self.reach
+        } else {
+            &self.home
+        }
+    }
+
     fn snapshot(&self) -> Snapshot {
         let files = lock(&self.files);
         Snapshot {
             used: self.used.load(Ordering::Relaxed),
             quiet: files.is_empty(),
+            // In this order: what ends in between is seen by one of them.
+            moving: self.moving.load(Ordering::SeqCst),
+            moves: self.moves.load(Ordering::SeqCst),
         }
     }
 
     /// A scan has found so much, begun when `before` octets were counted. What has come meanwhile is added, although the
     /// scan may have seen some of it, and what has gone is not taken off: a count that is too high has the home scanned
-    /// again before it refuses anything, one that is too low would stay.
+    /// again before it refuses anything, one that is too low would stay. For the same reason a scan that has not seen all
+    /// there is only raises a count.
     fn correct(&self, found: Found, before: i64, quiet: bool, took: Duration) {
-        let corrected = |used: i64| Some(signed(found.octets) + (used - before).max(0));
+        let only_raises = found.partial && self.is_counted();
+        let corrected = |used: i64| {
+            let now = signed(found.octets).saturating_add((used - before).max(0));
+            Some(if only_raises { now.max(used) } else { now })
+        };
         // Never refused.
         let _ = self
             .used
@@ -307,6 +399,26 @@ struct Snapshot {
     used: i64,
     /// No upload has a file open.
     quiet: bool,
+    moving: usize,
+    moves: u64,
+}
+
+impl Snapshot {
+    /// Whether a scan in between may have missed files.
+    fn has_moved_since(&self, before: &Self) -> bool {
+        before.moving > 0 || self.moving > 0 || self.moves != before.moves
+    }
+}
+
+/// A change under way by which a scan may miss files.
+#[derive(Debug)]
+pub(super) struct Moving<'a>(&'a Ledger);
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        self.0.moves.fetch_add(1, Ordering::SeqCst);
+        self.0.moving.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// The time in seconds since 1970.

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::rt;
-use crate::sys::fs::{self, Kind, Status};
+use crate::sys::fs;
 
 use keeper::Keeper;
 use ledger::{Ledger, lock, signed};
@@ -113,8 +113,12 @@ impl Quotas {
 
     fn load(&self, name: PathBuf) -> Arc<Ledger> {
         let home = real_path(&name);
-        if let Some(ledger) = lock(&self.ledgers).by_home.get(&home) {
-            return Arc::clone(ledger);
+        {
+            let mut ledgers = lock(&self.ledgers);
+            if let Some(ledger) = ledgers.by_home.get(&home).cloned() {
+                ledgers.by_name.insert(name, Arc::clone(&ledger));
+                return ledger;
+            }
         }
         let stored = self.keeper.read(&home);
         let mut ledgers = lock(&self.ledgers);
@@ -195,17 +199,17 @@ impl Quota {
     }
 
     /// Octets that may still be stored; where they are fewer than wanted the home is counted again, since files may
-    /// have gone by other ways than this server.
+    /// have gone by other ways than this server. More than the quota there never is.
     pub async fn left_of(&self, wanted: u64) -> u64 {
         self.settle().await;
-        if self.left() < wanted {
+        if self.left() < wanted && wanted <= self.limit() {
             self.quotas.keeper.scan(&self.ledger);
             self.ledger.wait_for_scan().await;
         }
         self.left()
     }
 
-    /// An upload opens a file.
+    /// An upload opens a file, or what takes a name from it does: without a name it is given back with its last charge.
     ///
     /// # Errors
     /// The kernel's error.
@@ -219,12 +223,10 @@ impl Quota {
         }))
     }
 
-    /// This object, as it was before, has lost a name; a file that had no other is given back.
-    pub fn removed(&self, status: &Status) {
-        if status.kind == Kind::File && status.links <= 1 {
-            self.ledger.removed(status);
-            self.changed();
-        }
+    /// Does what renames or removes below the home. A scan that runs meanwhile may miss files, and is told.
+    pub fn moving<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _moving = self.ledger.moving();
+        work()
     }
 
     fn changed(&self) {
@@ -288,6 +290,11 @@ impl Charge {
         let octets = self.octets.swap(0, Ordering::Relaxed);
         self.quota.ledger.add(-signed(octets));
         self.quota.changed();
+    }
+
+    /// The file has lost its last name, on a file system that does not tell by its links.
+    pub fn removed(&self) {
+        self.quota.ledger.removed(self.id);
     }
 
     /// The quota ran out: the home is counted again, for the next upload.

@@ -1,13 +1,14 @@
 //! Adds up the files below a home.
 
 use std::collections::HashSet;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 
 use crate::limits;
 use crate::sys::fs::{self, DirectoryReader, Kind};
@@ -21,10 +22,12 @@ pub(super) struct Found {
     pub(super) files: u64,
     /// Directories that could not be read, whose files are not counted.
     pub(super) unreadable: u64,
+    /// One of those may be so by the doing of a client, who could hide files in it.
+    pub(super) partial: bool,
 }
 
-/// Adds up what is below a home; symbolic links are not followed. One directory is open at a time, however deep
-/// the tree is. `None` when it was told to stop.
+/// Adds up what is below a home; symbolic links are not followed. One directory is open at a time, and one more is
+/// held, however deep the tree is. `None` when it was told to stop.
 ///
 /// # Errors
 /// The home itself cannot be opened.
@@ -32,40 +35,99 @@ pub(super) fn scan(home: &Path, stop: &AtomicBool) -> io::Result<Option<Found>> 
     let root = fs::hold_root(home)?;
     let mut found = Found::default();
     let mut linked = HashSet::new();
-    // Paths below the root.
-    let mut directories = vec![c".".to_owned()];
-    while let Some(path) = directories.pop() {
+    // Octets of the path of the directory above, and the name. The last one found is the first to be read, so the
+    // path of what is above it is still the beginning of `path`.
+    let mut directories = vec![(0, c".".to_owned())];
+    let mut path = Vec::new();
+    while let Some((above, name)) = directories.pop() {
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let counted = open(&root, &path)
-            .and_then(|directory| add_up(directory, &path, &mut directories, &mut linked));
+        path.truncate(above);
+        if above > 0 {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name.as_bytes());
+        let depth = path.len();
+        let counted = open(&root, &path).and_then(|directory| {
+            add_up(directory, &mut linked, |name| {
+                directories.push((depth, name));
+            })
+        });
         match counted {
             Ok((octets, files)) => {
                 found.octets = found.octets.saturating_add(octets);
                 found.files += files;
             }
-            Err(error) if path.as_c_str() == c"." => return Err(error),
+            Err(error) if above == 0 => return Err(error),
             // It was removed meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(_) => found.unreadable += 1,
+            Err(error) => {
+                found.unreadable += 1;
+                found.partial |=
+                    error.kind() != io::ErrorKind::PermissionDenied || is_own(&root, &path);
+            }
         }
     }
     Ok(Some(found))
 }
 
-fn open(root: &OwnedFd, path: &CStr) -> io::Result<OwnedFd> {
+fn open(root: &OwnedFd, path: &[u8]) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    Ok(openat2(root, path, flags, Mode::empty(), resolve)?)
+    open_with(root, path, flags)
 }
 
-/// Octets and files of one directory; its subdirectories are put with the others.
+/// Opens what is below the root, in steps where the path is longer than the kernel takes.
+fn open_with(root: &OwnedFd, mut path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+    if path.len() > limits::QUOTA_SCAN_PATH_OCTETS_MAX {
+        return Err(Errno::NAMETOOLONG.into());
+    }
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let hold = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut held = None;
+    while let Some((step, rest)) = first_step(path) {
+        let above = held.as_ref().unwrap_or(root);
+        held = Some(openat2(above, step, hold, Mode::empty(), resolve)?);
+        path = rest;
+    }
+    let above = held.as_ref().unwrap_or(root);
+    Ok(openat2(above, path, flags, Mode::empty(), resolve)?)
+}
+
+/// Octets of a path that the kernel takes at once, less the longest name.
+const STEP_OCTETS_MAX: usize = 4096 - 256;
+
+/// Cuts off a path as much as the kernel takes; `None` where it takes all of it.
+fn first_step(path: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (begin, _) = path.split_at_checked(STEP_OCTETS_MAX)?;
+    let cut = begin.iter().rposition(|octet| *octet == b'/')?;
+    let (step, rest) = path.split_at_checked(cut)?;
+    Some((step, rest.strip_prefix(b"/")?))
+}
+
+/// Whether what refuses to be read is this process's own, so that a client may have made it so. That is the directory
+/// itself, or the first above it that lets nobody through.
+fn is_own(root: &OwnedFd, path: &[u8]) -> bool {
+    let mut path = path;
+    loop {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match open_with(root, path, flags).and_then(fs::status) {
+            Ok(status) => return status.user == rustix::process::geteuid().as_raw(),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(_) => return true,
+        }
+        let Some(end) = path.iter().rposition(|octet| *octet == b'/') else {
+            return true;
+        };
+        path = path.get(..end).unwrap_or_default();
+    }
+}
+
+/// Octets and files of one directory; `subdirectory` is told the names of those in it.
 fn add_up(
     directory: OwnedFd,
-    path: &CStr,
-    directories: &mut Vec<CString>,
     linked: &mut HashSet<(u64, u64)>,
+    mut subdirectory: impl FnMut(CString),
 ) -> io::Result<(u64, u64)> {
     let (mut octets, mut files) = (0_u64, 0);
     let mut reader = DirectoryReader::new(directory, limits::DIRECTORY_READ_OCTETS);
@@ -75,9 +137,11 @@ fn add_up(
         }
         let mut kind = entry.kind;
         if matches!(kind, Kind::File | Kind::Unknown) {
-            // One that is gone meanwhile counts nothing.
-            let Ok(status) = fs::status_at(directory, entry.name) else {
-                continue;
+            let status = match fs::status_at(directory, entry.name) {
+                Ok(status) => status,
+                // One that is gone meanwhile counts nothing.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
             };
             kind = status.kind;
             if kind == Kind::File
@@ -88,8 +152,7 @@ fn add_up(
             }
         }
         if kind == Kind::Directory {
-            let below = [path.to_bytes(), b"/", entry.name.to_bytes()].concat();
-            directories.extend(CString::new(below));
+            subdirectory(entry.name.to_owned());
         }
     }
     Ok((octets, files))
@@ -138,6 +201,73 @@ mod tests {
         std::fs::create_dir_all(&deep).unwrap();
         std::fs::write(deep.join("f"), [0; 7]).unwrap();
         assert_eq!(octets(home.path()), (7, 1));
+    }
+
+    #[test]
+    fn a_path_longer_than_the_kernel_takes_hides_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let chain = |first: &str| {
+            let mut deep = home.path().join(first);
+            for _ in 0..13 {
+                deep.push("d".repeat(250));
+            }
+            std::fs::create_dir_all(&deep).unwrap();
+            deep
+        };
+        let (upper, lower) = (chain("upper"), chain("lower"));
+        std::fs::write(lower.join("f"), [0; 7]).unwrap();
+        std::fs::write(home.path().join("g"), [0; 1]).unwrap();
+        std::fs::rename(home.path().join("lower"), upper.join("lower")).unwrap();
+        assert_eq!(octets(home.path()), (8, 2));
+    }
+
+    #[test]
+    fn what_a_client_hides_makes_the_count_partial() {
+        use std::os::unix::fs::PermissionsExt;
+        let home = tempfile::tempdir().unwrap();
+        let inner = home.path().join("inner");
+        std::fs::create_dir_all(inner.join("below")).unwrap();
+        std::fs::write(inner.join("f"), [0; 7]).unwrap();
+        let own = rustix::process::geteuid();
+        let user = if own.is_root() { 4711 } else { own.as_raw() };
+        for path in [
+            home.path().to_path_buf(),
+            inner.join("below"),
+            inner.clone(),
+        ] {
+            std::os::unix::fs::chown(path, Some(user), None).unwrap();
+        }
+        let set_mode = |mode| {
+            std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        // Permissions hold for the thread that gave up being root.
+        let seen = |by: u32| {
+            let path = home.path().to_path_buf();
+            let counted = std::thread::spawn(move || {
+                fs::become_user(by);
+                scan(&path, &AtomicBool::new(false)).unwrap().unwrap()
+            });
+            counted.join().unwrap()
+        };
+        assert!(!seen(user).partial);
+        for mode in [0, 0o444, 0o111] {
+            set_mode(mode);
+            let found = seen(user);
+            assert!(found.partial && found.unreadable > 0, "{mode:o}: {found:?}");
+        }
+        if !own.is_root() {
+            return set_mode(0o700);
+        }
+        // Of others, as lost+found.
+        std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        for mode in [0o700, 0o744] {
+            set_mode(mode);
+            let found = seen(user + 1);
+            assert!(
+                !found.partial && found.unreadable > 0,
+                "{mode:o}: {found:?}"
+            );
+        }
     }
 
     #[test]

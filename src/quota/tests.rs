@@ -11,6 +11,8 @@ use super::{Charge, Quota, Quotas};
 use crate::rt;
 use crate::sys::fs;
 
+mod scans;
+
 /// A state directory and a home with files of these lengths.
 struct Place {
     whole: tempfile::TempDir,
@@ -167,9 +169,9 @@ fn a_removed_file_is_given_back_once_nobody_writes_it() {
         let remove = |name: &str| {
             let held = fs::hold_root(&place.home()).unwrap();
             let name = std::ffi::CString::new(name).unwrap();
-            let before = fs::status_at(&held, &name).unwrap();
+            let file = rt::File::new(fs::hold_plain(&held, &name).unwrap());
+            let _charge = charge(&quota, &file);
             fs::remove_file(&held, &name).unwrap();
-            quota.removed(&before);
         };
         remove("b");
         assert_eq!(quota.left(), 600);

@@ -73,11 +73,15 @@ impl Root {
         };
         let replaces = !is_directory && (rights.write || rights.delete);
         // A file that is replaced gives back what it held.
-        let quota = self.quota_at(&to).filter(|_| replaces).cloned();
+        let quota = self.quota_at(&to).cloned();
         let renamed = rt::blocking(move || {
             let from = (&from_parent, from_name.as_c_str());
             let to = (&to_parent, to_name.as_c_str());
-            removing(quota.as_ref(), to, || rename_blocking(from, to, replaces))
+            let rename = || rename_blocking(from, to, replaces);
+            match &quota {
+                Some(quota) if !replaces => quota.moving(rename),
+                quota => removing(quota.as_ref(), to, rename),
+            }
         });
         match renamed.await {
             // Here it means two volumes, not a way out of the root.

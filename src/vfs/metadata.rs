@@ -123,6 +123,9 @@ impl Root {
         let mut place = self.gate(path, Operation::Change)?;
         let (held, status) = self.hold_to_change(&mut place).await?;
         require_served(&status)?;
+        // What is in a directory that cannot be read is not counted.
+        let hides = status.kind == Kind::Directory && mode & 0o500 != 0o500;
+        require(!hides || self.quota_at(&place).is_none())?;
         let changed = rt::blocking(move || fs::set_mode(&held, mode)).await;
         changed.map_err(|error| file_error(&error))?;
         Ok(FileReply::Done)

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use crate::proto::{FileError, FileReply, QuotaUsage};
 use crate::quota::{Charge, Quota};
 use crate::rt;
-use crate::sys::fs;
+use crate::sys::fs::{self, Kind};
 
 use super::Root;
 use super::error::file_error;
@@ -101,24 +101,43 @@ pub fn over_quota(quota: &Quota) -> FileError {
 }
 
 /// Does what takes a name away from a file, and gives the file back if that was its only one. Blocks.
-///
-/// A name that somebody gives to another file in between is taken for the old one; the next scan mends it.
 pub(super) fn removing(
     quota: Option<&Quota>,
     (parent, name): (&OwnedFd, &CStr),
     work: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<()> {
-    let before = quota.and_then(|quota| Some((quota, fs::status_at(parent, name).ok()?)));
-    work()?;
-    if let Some((quota, before)) = before {
-        // Renamed to what it is called already, it is still there.
-        let there = fs::status_at(parent, name)
-            .is_ok_and(|now| (now.device, now.inode) == (before.device, before.inode));
-        if !there {
-            quota.removed(&before);
+    let Some(quota) = quota else {
+        return work();
+    };
+    quota.moving(|| {
+        // Held, since the name may be another file's by the time it is taken away.
+        let held = fs::hold_plain(parent, name).map(rt::File::new);
+        let before = held.and_then(|held| Ok((fs::status(&held)?, held)));
+        let charge = match before {
+            Ok((status, held)) if status.kind == Kind::File => {
+                quota.open(&held).ok().map(|charge| (status, held, charge))
+            }
+            _ => None,
+        };
+        work()?;
+        if let Some((before, held, charge)) = charge
+            && before.links == 1
+            && renames_what_is_removed(&held)
+        {
+            // Renamed to what it is called already, it is still there.
+            let there = fs::status_at(parent, name)
+                .is_ok_and(|now| (now.device, now.inode) == (before.device, before.inode));
+            if !there {
+                charge.removed();
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    })
+}
+
+/// Whether a file that is held stays under another name when it is removed, so that its links do not tell: on NFS.
+fn renames_what_is_removed(fd: &rt::File) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|volume| volume.f_type == rustix::fs::NFS_SUPER_MAGIC)
 }
 
 #[cfg(test)]

@@ -296,6 +296,21 @@ fn allo_is_told_what_is_left() {
 }
 
 #[test]
+fn directories_that_are_counted_stay_readable() {
+    let accounts = accounts("chmod", "100k");
+    std::fs::create_dir(accounts.home.join("d")).unwrap();
+    std::fs::write(accounts.home.join("f"), "").unwrap();
+    let server = server(&accounts, &[]);
+    let mut client = login(&server);
+    for mode in ["000", "444", "355"] {
+        client.ok(&format!("SITE CHMOD {mode} d"), 550);
+        client.ok(&format!("SITE CHMOD {mode} f"), 200);
+    }
+    client.ok("SITE CHMOD 500 d", 200);
+    client.ok("SITE CHMOD 700 d", 200);
+}
+
+#[test]
 fn who_has_no_quota_is_not_counted() {
     let accounts = accounts("none", "0");
     let server = server(&accounts, &[]);

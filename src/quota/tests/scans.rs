@@ -1,0 +1,151 @@
+//! Scans that may have missed files, and what is given back once.
+
+use std::time::Duration;
+
+use super::{Place, charge, run};
+use crate::limits;
+use crate::quota::Quotas;
+use crate::rt;
+use crate::sys::fs;
+
+#[test]
+fn files_that_cannot_be_seen_are_not_given_back() {
+    let place = Place::new(&[("a", 100)]);
+    let deep = place.home().join("deep");
+    std::fs::create_dir(&deep).unwrap();
+    std::fs::write(deep.join("b"), [0; 800]).unwrap();
+    run(async {
+        let quotas = place.quotas(Some(1000), 0);
+        let quota = place.enter(&quotas, Some(1000)).await;
+        assert_eq!(quota.left(), 100);
+        // Deeper than is counted, by moving chains of directories below one another.
+        let chain = |first: &str| {
+            let mut chain = place.home().join(first);
+            for _ in 0..13 {
+                chain.push("d".repeat(250));
+            }
+            std::fs::create_dir_all(&chain).unwrap();
+            chain
+        };
+        let mut below = deep;
+        for first in ["1", "2", "3", "4", "5", "6"] {
+            let end = chain(first);
+            std::fs::rename(below, end.join("below")).unwrap();
+            below = place.home().join(first);
+        }
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        quota.ledger.scan(&stop);
+        assert_eq!(quota.left(), 100);
+        assert!(quota.ledger.is_due(0), "nor is that an exact count");
+        std::fs::write(place.home().join("c"), [0; 150]).unwrap();
+        std::fs::write(place.home().join("d"), [0; 700]).unwrap();
+        quota.ledger.scan(&stop);
+        assert_eq!(quota.usage().used, 950, "more than before is more");
+    });
+}
+
+#[test]
+fn a_file_is_given_back_once_however_many_remove_it() {
+    let place = Place::new(&[("a", 400), ("b", 300)]);
+    run(async {
+        let quotas = place.quotas(Some(1000), 0);
+        let quota = place.enter(&quotas, Some(1000)).await;
+        let held = fs::hold_root(&place.home()).unwrap();
+        let hold = || rt::File::new(fs::hold_plain(&held, c"a").unwrap());
+        let (one, two, late) = (hold(), hold(), hold());
+        let charges = (charge(&quota, &one), charge(&quota, &two));
+        // Another takes the name before the second of them does.
+        fs::remove_file(&held, c"a").unwrap();
+        fs::rename(&held, c"b", &held, c"a").unwrap();
+        drop(charges);
+        assert_eq!(quota.usage().used, 300);
+        drop(charge(&quota, &late));
+        assert_eq!(quota.usage().used, 300);
+        // Where links do not tell (NFS) it is told.
+        let file = hold();
+        let removing = charge(&quota, &file);
+        removing.removed();
+        drop(removing);
+        assert_eq!(quota.usage().used, 0);
+    });
+}
+
+#[test]
+fn a_scan_during_which_files_move_only_raises_the_count() {
+    let place = Place::new(&[("a", 400)]);
+    run(async {
+        let quotas = place.quotas(Some(1000), 0);
+        let quota = place.enter(&quotas, Some(1000)).await;
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let away = place.whole.path().join("away");
+        // As if it were where the scan has been already.
+        let rename = || std::fs::rename(place.home().join("a"), &away).unwrap();
+        quota.moving(|| {
+            rename();
+            quota.ledger.scan(&stop);
+        });
+        assert_eq!(quota.usage().used, 400);
+        assert!(quota.ledger.is_due(0), "nor is that an exact count");
+        quota.ledger.scan(&stop);
+        assert_eq!(quota.usage().used, 0);
+    });
+}
+
+#[test]
+fn a_path_that_leads_elsewhere_now_is_another_home() {
+    let place = Place::new(&[("a", 100)]);
+    let other = place.whole.path().join("other");
+    let link = place.whole.path().join("link");
+    std::fs::create_dir(&other).unwrap();
+    std::os::unix::fs::symlink(place.home(), &link).unwrap();
+    run(async {
+        let quotas = Quotas::new(None);
+        let home = place.home();
+        let set_policy = || {
+            let accounts = [(home.as_path(), Some(1000)), (link.as_path(), Some(1000))];
+            quotas.set_policy(0, accounts.into_iter());
+        };
+        set_policy();
+        let quota = quotas.enter(&link, Some(1000)).await.unwrap();
+        quota.settle().await;
+        std::fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(&other, &link).unwrap();
+        quota
+            .ledger
+            .scan(&std::sync::atomic::AtomicBool::new(false));
+        assert_eq!(quota.usage().used, 100);
+        set_policy();
+        let quota = quotas.enter(&link, Some(1000)).await.unwrap();
+        quota.settle().await;
+        assert_eq!(quota.usage().used, 0);
+        // Known again after the policy was read anew, without a look at the disk.
+        set_policy();
+        place.enter(&quotas, Some(1000)).await;
+        let ledgers = crate::quota::lock(&quotas.ledgers);
+        assert!(ledgers.by_name.contains_key(&home));
+    });
+}
+
+#[test]
+fn only_the_first_waits_for_a_scan_that_takes_long() {
+    let place = Place::new(&[("a", 100)]);
+    run(async {
+        let quotas = place.quotas(Some(1000), 0);
+        let quota = place.enter(&quotas, Some(1000)).await;
+        // Scans rest a while in between.
+        while !quota.ledger.begin_scan() {
+            rt::sleep(Duration::from_millis(10)).await;
+        }
+        quota.ledger.give_up_scan();
+        // More than the quota is refused without one.
+        std::fs::remove_file(place.home().join("a")).unwrap();
+        assert_eq!(quota.left_of(1001).await, 900);
+        assert!(quota.ledger.begin_scan());
+        let began = rt::now();
+        for _ in 0..50 {
+            quota.ledger.wait_for_scan().await;
+        }
+        let took = rt::now().saturating_duration_since(began);
+        assert!(took < limits::QUOTA_SCAN_WAIT * 10, "{took:?}");
+    });
+}
