@@ -4,9 +4,13 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use crate::limits;
-use crate::status::{Core, End, Killed, Line, Process, Request, Session, file_name, process_of};
+use crate::status::{
+    Core, End, Killed, Line, Process, Request, Session, connect, file_name, process_of,
+};
 
 /// What one process has answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,8 +135,23 @@ impl From<io::Error> for Problem {
     }
 }
 
+/// Waits a while, but not for ever, for room in the queue of the socket.
+fn join_queue(path: &Path) -> io::Result<UnixStream> {
+    const PAUSE: Duration = Duration::from_millis(50);
+    let mut left = limits::STATUS_TURN_TIME;
+    loop {
+        match connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !left.is_zero() => {
+                left = left.saturating_sub(PAUSE);
+                thread::park_timeout(PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
 fn ask_process(path: &Path, request: &Request) -> Result<Answer, Problem> {
-    let mut stream = UnixStream::connect(path)?;
+    let mut stream = join_queue(path)?;
     // It may be busy with other askers first.
     stream.set_read_timeout(Some(2 * limits::STATUS_TURN_TIME))?;
     stream.set_write_timeout(Some(limits::STATUS_TURN_TIME))?;

@@ -14,6 +14,7 @@
 //! all hold, and `kill` needs one of them. Names of members and kinds stay the same within a version; there may be more of
 //! them. Times are seconds, sizes octets; what is said to count is since the start of the process.
 
+mod connect;
 mod distribution;
 
 use std::collections::BTreeSet;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::proto::network::{Network, NetworkError};
 
+pub use connect::connect;
 pub use distribution::Distribution;
 
 /// The version of the form.
