@@ -32,6 +32,9 @@ pub struct SelectOptions {
     /// Those of this user.
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
+    /// Those whose users are logged in at this virtual host, by its first name; `-` for at none.
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
+    pub host: Option<String>,
     /// Those of clients with this address, or of this network.
     #[arg(long, value_name = "ADDRESS|CIDR")]
     pub address: Option<Network>,
@@ -67,7 +70,7 @@ pub enum SessionCommand {
         #[command(flatten)]
         server: ServerOptions,
         /// Numbers of sessions, or NUMBER@PROCESS.
-        #[arg(value_name = "ID", required_unless_present_any = ["user", "address"])]
+        #[arg(value_name = "ID", required_unless_present_any = ["user", "host", "address"])]
         ids: Vec<SessionId>,
         /// Which sessions.
         #[command(flatten)]
@@ -154,6 +157,7 @@ fn request(ask: Ask, select: SelectOptions) -> Request {
         selection: Selection {
             sessions: Vec::new(),
             user: select.user,
+            host: select.host,
             address: select.address.map(|network| network.to_string()),
         },
     }
@@ -339,6 +343,7 @@ pub fn top(options: TopOptions) -> Result<ExitCode, Failure> {
     let directory = super::state_directory(options.server.state_dir)?;
     let everybody = SelectOptions {
         user: None,
+        host: None,
         address: None,
     };
     let request = request(Ask::Look, everybody);
