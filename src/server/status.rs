@@ -256,7 +256,9 @@ impl Answerer {
             Err(error) => return out.fail(&format!("address: {error}")).await,
         };
         if request.ask == Ask::Kill && all {
-            return out.fail("kill: name sessions, a user, a host or an address").await;
+            return out
+                .fail("kill: name sessions, a user, a host or an address")
+                .await;
         }
         out.put(&Line::Process(Process {
             version: VERSION,
