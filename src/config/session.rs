@@ -1,7 +1,8 @@
 //! `ringftpd session` and `ringftpd top`.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use super::failure::cause;
 use super::value::parse_time;
 use super::{Exit, Failure};
 use crate::proto::network::Network;
-use crate::screen::{self, Answer, AskError, Report, ScreenError, Sort};
+use crate::screen::{self, Answer, Answers, AskError, Report, ScreenError, Sort};
 use crate::status::{Ask, Request, Selection, VERSION};
 
 /// The shortest time between two looks.
@@ -32,6 +33,9 @@ pub struct SelectOptions {
     /// Those of this user.
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
+    /// Those whose users are logged in at this virtual host, by its first name; `-` for at none.
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
+    pub host: Option<String>,
     /// Those of clients with this address, or of this network.
     #[arg(long, value_name = "ADDRESS|CIDR")]
     pub address: Option<Network>,
@@ -44,7 +48,7 @@ pub enum SessionCommand {
     #[command(after_help = "\
         Sessions of a process that was replaced by an upgrade are listed too, as NUMBER@PROCESS. RATE is that since the \
         transfer began. --json prints an object a line, with all figures.\n\
-        Exit status: 0 also without any session, 69 no server answers, 71 it does not answer in time, 77 permission missing.")]
+        Exit status: 0 also without any session, 69 no server answers, 71 none of its processes answers in time, 77 permission missing.")]
     List {
         /// Where the server is.
         #[command(flatten)]
@@ -67,7 +71,7 @@ pub enum SessionCommand {
         #[command(flatten)]
         server: ServerOptions,
         /// Numbers of sessions, or NUMBER@PROCESS.
-        #[arg(value_name = "ID", required_unless_present_any = ["user", "address"])]
+        #[arg(value_name = "ID", required_unless_present_any = ["user", "host", "address"])]
         ids: Vec<SessionId>,
         /// Which sessions.
         #[command(flatten)]
@@ -154,6 +158,7 @@ fn request(ask: Ask, select: SelectOptions) -> Request {
         selection: Selection {
             sessions: Vec::new(),
             user: select.user,
+            host: select.host,
             address: select.address.map(|network| network.to_string()),
         },
     }
@@ -200,7 +205,7 @@ pub fn run_session_command(command: SessionCommand) -> Result<ExitCode, Failure>
             json: as_json,
         } => {
             let directory = super::state_directory(server.state_dir)?;
-            let answers = screen::ask(&directory, &request(Ask::Sessions, select))?;
+            let answers = answers(screen::ask(&directory, &request(Ask::Sessions, select)))?;
             let report = Report::new(&answers, None);
             let mut text = String::new();
             if as_json {
@@ -226,6 +231,29 @@ pub fn run_session_command(command: SessionCommand) -> Result<ExitCode, Failure>
     }
 }
 
+/// What was answered. Of processes that did not it is told; it is a failure only where none did.
+fn answers(asked: Result<Answers, AskError>) -> Result<Vec<Answer>, Failure> {
+    let Answers { answers, failed } = asked?;
+    for error in failed {
+        eprintln!("ringftpd: {error}; its sessions are left out");
+    }
+    Ok(answers)
+}
+
+/// Those of the processes that may have one of these sessions.
+fn ask_for(directory: &Path, ids: &[SessionId], request: &Request) -> Result<Vec<Answer>, Failure> {
+    let named: Option<BTreeSet<u32>> = ids.iter().map(|id| id.process).collect();
+    if let Some(named) = named.filter(|named| !named.is_empty()) {
+        let named: Vec<u32> = named.into_iter().collect();
+        match screen::ask_these(directory, &named, request) {
+            // Whether there is a server at all is said by the others.
+            Err(AskError::Nobody(_)) => {}
+            asked => return answers(asked),
+        }
+    }
+    answers(screen::ask(directory, request))
+}
+
 fn tell_missing(report: &Report) {
     if !report.silent.is_empty() {
         eprintln!(
@@ -244,9 +272,8 @@ fn kill(
     // Looked for first: processes count for themselves, and a number may be that of two sessions.
     let mut here = request(Ask::Sessions, select.clone());
     here.selection.sessions = ids.iter().map(|id| id.session).collect();
-    let answers = screen::ask(&directory, &here)?;
-    let (chosen, unknown) = choose(ids, &answers)?;
-    let mut ended = 0;
+    let (chosen, unknown) = choose(ids, &ask_for(&directory, ids, &here)?)?;
+    let (mut ended, mut answered, mut failed) = (0, false, None);
     for (process, sessions) in chosen {
         if sessions.is_empty() {
             continue;
@@ -256,13 +283,26 @@ fn kill(
         if !ids.is_empty() {
             wish.selection.sessions = sessions;
         }
-        let answer = screen::ask_one(&directory, process, &wish)?;
+        let answer = match screen::ask_one(&directory, process, &wish) {
+            Ok(answer) => answer,
+            // Its sessions have ended with it.
+            Err(AskError::Nobody(_)) => continue,
+            Err(error) => {
+                eprintln!("ringftpd: {error}; its sessions go on");
+                failed = Some(error);
+                continue;
+            }
+        };
+        answered = true;
         ended += answer.killed.sessions.len();
         for core in &answer.end.silent {
             eprintln!(
                 "ringftpd: no answer of core {core} of process {process}: its sessions go on"
             );
         }
+    }
+    if let Some(error) = failed.filter(|_| !answered) {
+        return Err(error.into());
     }
     print(&match ended {
         1 => "1 session ended\n".to_owned(),
@@ -339,6 +379,7 @@ pub fn top(options: TopOptions) -> Result<ExitCode, Failure> {
     let directory = super::state_directory(options.server.state_dir)?;
     let everybody = SelectOptions {
         user: None,
+        host: None,
         address: None,
     };
     let request = request(Ask::Look, everybody);
@@ -353,10 +394,10 @@ pub fn top(options: TopOptions) -> Result<ExitCode, Failure> {
             Err(error) => Err(Failure::new(Exit::System, error.to_string())),
         };
     }
-    let mut before = screen::ask(&directory, &request)?;
+    let mut before = screen::ask(&directory, &request)?.answers;
     loop {
         thread::park_timeout(options.interval);
-        let now = screen::ask(&directory, &request)?;
+        let now = answers(screen::ask(&directory, &request))?;
         let report = Report::new(&now, Some(&before));
         if options.json {
             print(&json(&report)?)?;

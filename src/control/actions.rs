@@ -99,6 +99,7 @@ impl Connection {
             Action::Logout => {
                 self.login = None;
                 self.seat.user.take();
+                self.seat.host.take();
             }
             Action::CheckCertificate(user) => self.check_certificate(&user),
             Action::File(request) => self.request(request),
@@ -190,6 +191,7 @@ impl Connection {
                 self.welcome(&login.account);
                 self.log_login(&login.account);
                 self.seat.user.replace(Some(Arc::clone(&login.account)));
+                self.seat.host.replace(self.session.host().cloned());
                 self.login = Some(login);
                 LoginVerdict::Granted
             }

@@ -328,6 +328,8 @@ impl Connection {
         let now = rt::now();
         match letter {
             Letter::Event(event) => self.session.handle_event(event, now),
+            // The session has ended meanwhile: nobody is let in any more.
+            Letter::LoggedIn(Ok(_)) | Letter::Certified(Ok(_)) if self.closing.is_some() => {}
             Letter::LoggedIn(login) => self.logged_in(login, now),
             Letter::Certified(login) => self.certified(login, now),
             Letter::Opened(result) => {

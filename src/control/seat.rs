@@ -18,7 +18,7 @@ use crate::proto::command::Verb;
 use crate::proto::session::ChannelKind;
 use crate::rt::Mailbox;
 use crate::status::{self, Phase, Selected};
-use crate::{limits, tls};
+use crate::{limits, tls, vhosts};
 
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub(super) struct Seat {
     accepted: Instant,
     pub(super) stage: Cell<Stage>,
     pub(super) user: RefCell<Option<Arc<Account>>>,
+    /// The virtual host of that user.
+    pub(super) host: RefCell<Option<Arc<vhosts::Host>>>,
     pub(super) tls: Cell<Option<tls::Summary>>,
     /// A command is not answered yet.
     pub(super) busy: Cell<bool>,
@@ -75,6 +77,7 @@ impl Seat {
             accepted,
             stage: Cell::new(Stage::New),
             user: RefCell::default(),
+            host: RefCell::default(),
             tls: Cell::new(None),
             busy: Cell::new(false),
             verb: Cell::new(None),
@@ -101,7 +104,9 @@ impl Seat {
     fn is_selected(&self, number: u64, selected: &Selected) -> bool {
         let user = self.user.borrow();
         let user = user.as_ref().map(|account| account.name.as_str());
-        selected.holds(number, user, self.peer.ip())
+        let host = self.host.borrow();
+        let host = host.as_ref().map(|host| &*host.name);
+        selected.holds(number, user, host, self.peer.ip())
     }
 
     fn describe(&self, number: u64, now: Instant) -> status::Session {
@@ -124,6 +129,7 @@ impl Seat {
         status::Session {
             session: number,
             user: user.as_ref().map(|account| account.name.clone()),
+            host: self.host.borrow().as_ref().map(|one| one.name.to_string()),
             address: self.peer.ip().to_canonical(),
             port: self.peer.port(),
             server: SocketAddr::new(self.server.ip().to_canonical(), self.server.port())

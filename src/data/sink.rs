@@ -53,7 +53,12 @@ impl Sink {
             None => octets,
         };
         self.settle().await?;
-        self.start(octets, link)
+        let started = self.start(octets, link);
+        if started.is_err() {
+            // The file is cut here: a CR that is held would land behind the cut.
+            self.converter = None;
+        }
+        started
     }
 
     fn start(&mut self, mut octets: Span, link: &Link) -> Result<(), TransferEnd> {

@@ -4,9 +4,13 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use crate::limits;
-use crate::status::{Core, End, Killed, Line, Process, Request, Session, file_name, process_of};
+use crate::status::{
+    Core, End, Killed, Line, Process, Request, Session, connect, file_name, process_of,
+};
 
 /// What one process has answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,38 +65,64 @@ pub enum AskError {
     },
 }
 
-/// Asks every process whose socket is in the state directory. The one that accepts connections comes first.
+/// What was answered, and what was not.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// Of the processes that have answered; the one that accepts connections comes first.
+    pub answers: Vec<Answer>,
+    /// Why others have not.
+    pub failed: Vec<AskError>,
+}
+
+/// Asks every process whose socket is in the state directory.
 ///
 /// # Errors
-/// [`AskError`]. A process that ends meanwhile is none, as long as another one answers.
-pub fn ask(state_directory: &Path, request: &Request) -> Result<Vec<Answer>, AskError> {
-    let nobody = || AskError::Nobody(state_directory.to_owned());
+/// [`AskError`], if no process answers. One that ends meanwhile is passed over.
+pub fn ask(state_directory: &Path, request: &Request) -> Result<Answers, AskError> {
     let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => nobody(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            AskError::Nobody(state_directory.to_owned())
+        }
         io::ErrorKind::PermissionDenied => AskError::Denied(state_directory.to_owned()),
         _ => AskError::System {
             path: state_directory.to_owned(),
             error,
         },
     };
-    let mut answers = Vec::new();
+    let mut processes = Vec::new();
     for entry in fs::read_dir(state_directory).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let Some(process) = entry.file_name().to_str().and_then(process_of) else {
-            continue;
-        };
-        match ask_one(state_directory, process, request) {
-            Ok(answer) => answers.push(answer),
+        let name = entry.map_err(failed)?.file_name();
+        processes.extend(name.to_str().and_then(process_of));
+    }
+    ask_these(state_directory, &processes, request)
+}
+
+/// Asks these processes only.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_these(
+    state_directory: &Path,
+    processes: &[u32],
+    request: &Request,
+) -> Result<Answers, AskError> {
+    let mut all = Answers::default();
+    for process in processes {
+        match ask_one(state_directory, *process, request) {
+            Ok(answer) => all.answers.push(answer),
             // It was killed, or has ended just now.
             Err(AskError::Nobody(_)) => {}
-            Err(error) => return Err(error),
+            // The others are asked all the same.
+            Err(error) => all.failed.push(error),
         }
     }
-    if answers.is_empty() {
-        return Err(nobody());
+    if all.answers.is_empty() {
+        let first = all.failed.into_iter().next();
+        return Err(first.unwrap_or_else(|| AskError::Nobody(state_directory.to_owned())));
     }
-    answers.sort_by_key(|answer| (!answer.process.accepting, answer.process.process));
-    Ok(answers)
+    all.answers
+        .sort_by_key(|answer| (!answer.process.accepting, answer.process.process));
+    Ok(all)
 }
 
 /// Asks one process.
@@ -131,8 +161,23 @@ impl From<io::Error> for Problem {
     }
 }
 
+/// Waits a while, but not for ever, for room in the queue of the socket.
+fn join_queue(path: &Path) -> io::Result<UnixStream> {
+    const PAUSE: Duration = Duration::from_millis(50);
+    let mut left = limits::STATUS_TURN_TIME;
+    loop {
+        match connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !left.is_zero() => {
+                left = left.saturating_sub(PAUSE);
+                thread::park_timeout(PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
 fn ask_process(path: &Path, request: &Request) -> Result<Answer, Problem> {
-    let mut stream = UnixStream::connect(path)?;
+    let mut stream = join_queue(path)?;
     // It may be busy with other askers first.
     stream.set_read_timeout(Some(2 * limits::STATUS_TURN_TIME))?;
     stream.set_write_timeout(Some(limits::STATUS_TURN_TIME))?;
@@ -237,5 +282,48 @@ mod tests {
         let socket = directory.path().join(file_name(1));
         drop(std::os::unix::net::UnixListener::bind(socket).unwrap());
         assert!(words(directory.path()).contains("no server answers"));
+    }
+
+    /// One process that refuses hides neither those that answer nor itself.
+    #[test]
+    fn a_process_that_fails_does_not_stop_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let refused = r#"{"kind":"error","message":"no"}"#.to_owned();
+        let answered = format!(
+            "{PROCESS}\n{}",
+            r#"{"kind":"end","sessions":0,"silent":[]}"#
+        );
+        let answering: Vec<_> = [(1, refused), (7, answered)]
+            .into_iter()
+            .map(|(process, words)| {
+                let path = directory.path().join(file_name(process));
+                let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+                thread::spawn(move || {
+                    // It is asked twice.
+                    for _ in 0..2 {
+                        let (stream, _) = listener.accept().unwrap();
+                        let mut reader = BufReader::new(stream);
+                        reader.read_line(&mut String::new()).unwrap();
+                        let answer = format!("{words}\n");
+                        reader.get_mut().write_all(answer.as_bytes()).unwrap();
+                    }
+                })
+            })
+            .collect();
+        let request = Request {
+            version: 1,
+            ask: crate::status::Ask::Sessions,
+            selection: crate::status::Selection::default(),
+        };
+        let all = ask(directory.path(), &request).unwrap();
+        assert_eq!((all.answers.len(), all.answers[0].process.process), (1, 7));
+        assert_eq!(all.failed[0].to_string(), "process 1: no");
+        let one = ask_these(directory.path(), &[7], &request).unwrap();
+        assert!(one.answers.len() == 1 && one.failed.is_empty());
+        let none = ask_these(directory.path(), &[1], &request).unwrap_err();
+        assert_eq!(none.to_string(), "process 1: no");
+        for one in answering {
+            one.join().unwrap();
+        }
     }
 }

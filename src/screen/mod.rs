@@ -11,7 +11,7 @@ mod terminal;
 mod text;
 mod view;
 
-pub use ask::{Answer, AskError, ask, ask_one};
+pub use ask::{Answer, Answers, AskError, ask, ask_one, ask_these};
 pub use report::{CoreRow, Report, SessionRow, Sum};
 pub use table::{Column, lay_out};
 pub use terminal::{ScreenError, run};

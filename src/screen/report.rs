@@ -217,6 +217,7 @@ pub(super) mod tests {
         Session {
             session: number,
             user: user.map(str::to_owned),
+            host: None,
             address: [192, 0, 2, 7].into(),
             port: 40_000,
             server: "192.0.2.1:21".to_owned(),

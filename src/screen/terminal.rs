@@ -16,7 +16,7 @@ use crossterm::terminal::{
 };
 use crossterm::{execute, queue};
 
-use super::ask::{Answer, AskError, ask};
+use super::ask::{Answer, Answers, AskError, ask};
 use super::report::Report;
 use super::text;
 use super::view::{Sort, whole};
@@ -73,7 +73,7 @@ fn restore() {
     let _ = disable_raw_mode();
 }
 
-type Looked = Result<Vec<Answer>, AskError>;
+type Looked = Result<Answers, AskError>;
 
 /// Asks again and again on a thread of its own: a server that does not answer must not hold the keys.
 fn look_on(
@@ -98,11 +98,17 @@ fn look_on(
     Ok((receiver, wake))
 }
 
+/// What one line says of processes that do not answer.
+fn trouble(failed: &[AskError]) -> Option<String> {
+    let words: Vec<String> = failed.iter().map(ToString::to_string).collect();
+    (!words.is_empty()).then(|| words.join("; "))
+}
+
 /// What is on the screen.
 struct Screen {
     now: Vec<Answer>,
     report: Report,
-    /// Since the server does not answer.
+    /// Since the server, or a process of it, does not answer.
     trouble: Option<String>,
     sort: Sort,
     from: usize,
@@ -114,10 +120,10 @@ struct Screen {
 impl Screen {
     fn look(&mut self, looked: Looked) {
         match looked {
-            Ok(now) => {
-                self.report = Report::new(&now, Some(&self.now));
-                self.now = now;
-                self.trouble = None;
+            Ok(Answers { answers, failed }) => {
+                self.report = Report::new(&answers, Some(&self.now));
+                self.now = answers;
+                self.trouble = trouble(&failed);
                 self.from = self.from.min(self.report.sessions.len().saturating_sub(1));
             }
             Err(error) => self.trouble = Some(error.to_string()),
@@ -211,11 +217,14 @@ pub fn run(
     sort: Sort,
     plain: bool,
 ) -> Result<(), ScreenError> {
-    let now = ask(directory, request)?;
+    let Answers {
+        answers: now,
+        failed,
+    } = ask(directory, request)?;
     let mut screen = Screen {
         report: Report::new(&now, None),
         now,
-        trouble: None,
+        trouble: trouble(&failed),
         sort,
         from: 0,
         plain,

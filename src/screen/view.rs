@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use super::report::{CoreRow, Report, SessionRow};
 use super::table::{Column, lay_out};
 use super::text;
-use crate::status::Phase;
+use crate::status::{NO_HOST, Phase};
 
 /// What sessions are sorted by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -89,6 +89,10 @@ const SESSION_COLUMNS: [Column; 10] = [
     column("PATH", false, 3, 0),
 ];
 
+/// Behind USER, where a session has one.
+const HOST_COLUMN: Column = column("HOST", false, 3, 24);
+const HOST_PLACE: usize = 2;
+
 const CORE_COLUMNS: [Column; 10] = [
     column("CORE", true, 0, 12),
     column("CONN", true, 0, 8),
@@ -102,7 +106,7 @@ const CORE_COLUMNS: [Column; 10] = [
     column("TLS P50/P99", true, 6, 17),
 ];
 
-fn session_row(row: &SessionRow) -> Vec<String> {
+fn session_row(row: &SessionRow, with_host: bool) -> Vec<String> {
     let session = &row.session;
     let transfer = session.transfer.as_ref();
     let command = session.command.as_deref().unwrap_or_default();
@@ -119,7 +123,7 @@ fn session_row(row: &SessionRow) -> Vec<String> {
         || "-".to_owned(),
         |tls| format!("{} {}", tls.version, tls.suite),
     );
-    vec![
+    let mut cells = vec![
         row.id.clone(),
         text::clean(session.user.as_deref().unwrap_or("-")).into_owned(),
         text::clean(&doing).into_owned(),
@@ -130,7 +134,12 @@ fn session_row(row: &SessionRow) -> Vec<String> {
         text::clean(transfer.and_then(|one| one.route.as_deref()).unwrap_or("")).into_owned(),
         text::clean(&tls).into_owned(),
         text::clean(transfer.map_or("", |one| &one.path)).into_owned(),
-    ]
+    ];
+    if with_host {
+        let host = session.host.as_deref().unwrap_or(NO_HOST);
+        cells.insert(HOST_PLACE, text::clean(host).into_owned());
+    }
+    cells
 }
 
 /// Per cent where the end is known, else octets.
@@ -187,8 +196,13 @@ pub fn sessions(
     let mut rows: Vec<&SessionRow> = report.sessions.iter().collect();
     rows.sort_by(|a, b| sort.compare(a, b));
     let shown = rows.into_iter().skip(from).take(most);
-    let rows: Vec<Vec<String>> = shown.map(session_row).collect();
-    lay_out(&SESSION_COLUMNS, &rows, width)
+    let with_host = report.sessions.iter().any(|row| row.session.host.is_some());
+    let rows: Vec<Vec<String>> = shown.map(|row| session_row(row, with_host)).collect();
+    let mut columns = SESSION_COLUMNS.to_vec();
+    if with_host {
+        columns.insert(HOST_PLACE, HOST_COLUMN);
+    }
+    lay_out(&columns, &rows, width)
 }
 
 fn words(parts: &[String], width: Option<usize>) -> Vec<String> {

@@ -160,3 +160,28 @@ fn progress_is_a_part_or_an_amount() {
         assert_eq!(done(octets, total), text);
     }
 }
+
+#[test]
+fn hosts_are_shown_where_there_are_any() {
+    let mut report = report();
+    report.sessions[1].session.host = Some("ftp.example".to_owned());
+    let lines = sessions(&report, Sort::Id, None, (0, usize::MAX));
+    let cells = |line: &str| -> Vec<String> {
+        let words = line.split_whitespace().take(3);
+        words.map(str::to_owned).collect()
+    };
+    assert_eq!(cells(&lines[0]), ["ID", "USER", "HOST"]);
+    let of = |id: &str| {
+        let line = lines.iter().find(|line| cells(line)[0] == id).unwrap();
+        cells(line)[2].clone()
+    };
+    let id = report.sessions[1].id.clone();
+    assert_eq!(
+        (of(&id).as_str(), of("7@99").as_str()),
+        ("ftp.example", "-")
+    );
+    for width in 20..200 {
+        let lines = sessions(&report, Sort::Id, Some(width), (0, usize::MAX));
+        assert!(lines.iter().all(|line| text::width(line) <= width));
+    }
+}

@@ -21,7 +21,8 @@ use super::Command;
 use super::monitor::Monitor;
 use crate::control::{self, Page};
 use crate::status::{
-    Ask, Core, End, Killed, Line, Process, Request, Selected, VERSION, file_name, process_of,
+    Ask, Core, End, Killed, Line, Process, Request, Selected, VERSION, connect, file_name,
+    process_of,
 };
 use crate::{limits, rt};
 
@@ -147,7 +148,8 @@ fn remove_stale(directory: &Path) {
         let Some(process) = name.to_str().and_then(process_of) else {
             continue;
         };
-        let refused = net::UnixStream::connect(entry.path())
+        // Never waits: one that hangs is not gone, and must not hold the start.
+        let refused = connect(&entry.path())
             .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
         if refused && fs::remove_file(entry.path()).is_ok() {
             debug!(
@@ -254,7 +256,9 @@ impl Answerer {
             Err(error) => return out.fail(&format!("address: {error}")).await,
         };
         if request.ask == Ask::Kill && all {
-            return out.fail("kill: name sessions, a user or an address").await;
+            return out
+                .fail("kill: name sessions, a user, a host or an address")
+                .await;
         }
         out.put(&Line::Process(Process {
             version: VERSION,
@@ -414,5 +418,30 @@ impl Out {
         let message = message.to_owned();
         self.put(&Line::Error { message })?;
         self.send().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A predecessor that hangs, with as many askers as its queue takes.
+    #[test]
+    fn only_sockets_of_processes_that_are_gone_are_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let [hung, gone] = [1, 2].map(|process| directory.path().join(file_name(process)));
+        let listen = |path: &Path| {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+            socket.bind(&SockAddr::unix(path).unwrap()).unwrap();
+            socket.listen(0).unwrap();
+            socket
+        };
+        let _listener = listen(&hung);
+        let asking: Vec<_> = (0..8).map_while(|_| connect(&hung).ok()).collect();
+        assert!(connect(&hung).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
+        drop(listen(&gone));
+        remove_stale(directory.path());
+        assert!(hung.exists() && !gone.exists());
+        drop(asking);
     }
 }

@@ -10,10 +10,12 @@
 //! {"version":1,"ask":"kill","sessions":[17,18]}            process, killed, end
 //! ```
 //!
-//! `sessions`, `user` and `address` (an address, or a network as `192.0.2.0/24`) select sessions; those that are given must
+//! `sessions`, `user`, `host` (a virtual host's first name, or `-` for none) and `address` (an address, or a network as
+//! `192.0.2.0/24`) select sessions; those that are given must
 //! all hold, and `kill` needs one of them. Names of members and kinds stay the same within a version; there may be more of
 //! them. Times are seconds, sizes octets; what is said to count is since the start of the process.
 
+mod connect;
 mod distribution;
 
 use std::collections::BTreeSet;
@@ -23,10 +25,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::proto::network::{Network, NetworkError};
 
+pub use connect::connect;
 pub use distribution::Distribution;
 
 /// The version of the form.
 pub const VERSION: u32 = 1;
+/// Stands for no virtual host where one is named.
+pub const NO_HOST: &str = "-";
 const FILE_BEGIN: &str = "status-";
 const FILE_END: &str = ".sock";
 
@@ -76,6 +81,9 @@ pub struct Selection {
     /// The user who is logged in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// The first name of the virtual host where the user is logged in; [`NO_HOST`] for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// The client's address or its network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
@@ -87,6 +95,7 @@ pub struct Selected {
     /// Session numbers; empty for any.
     pub sessions: BTreeSet<u64>,
     user: Option<String>,
+    host: Option<String>,
     network: Option<Network>,
 }
 
@@ -104,6 +113,7 @@ impl Selection {
         Ok(Selected {
             sessions: self.sessions.into_iter().collect(),
             user: self.user,
+            host: self.host,
             network,
         })
     }
@@ -112,12 +122,22 @@ impl Selection {
 impl Selected {
     /// Whether the session is one of them.
     #[must_use]
-    pub fn holds(&self, session: u64, user: Option<&str>, address: IpAddr) -> bool {
+    pub fn holds(
+        &self,
+        session: u64,
+        user: Option<&str>,
+        host: Option<&str>,
+        address: IpAddr,
+    ) -> bool {
         (self.sessions.is_empty() || self.sessions.contains(&session))
             && self
                 .user
                 .as_deref()
                 .is_none_or(|wanted| user == Some(wanted))
+            && self
+                .host
+                .as_deref()
+                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(host.unwrap_or(NO_HOST)))
             && self.network.is_none_or(|network| network.contains(address))
     }
 }
@@ -221,6 +241,9 @@ pub struct Session {
     pub session: u64,
     /// Who is logged in.
     pub user: Option<String>,
+    /// The first name of the virtual host where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// The client.
     pub address: IpAddr,
     /// The client's port.
@@ -347,19 +370,28 @@ mod tests {
             let selection = Selection {
                 sessions: sessions.to_vec(),
                 user: user.map(str::to_owned),
+                host: None,
                 address: address.map(str::to_owned),
             };
             selection.check().unwrap()
         };
         let here: IpAddr = "::ffff:192.0.2.7".parse().unwrap();
-        let holds = |selected: Selected| selected.holds(5, Some("alice"), here);
+        let holds = |selected: Selected| selected.holds(5, Some("alice"), None, here);
         assert!(holds(select(&[], None, None)));
         assert!(holds(select(&[4, 5], Some("alice"), Some("192.0.2.0/24"))));
         assert!(holds(select(&[], None, Some("192.0.2.7"))));
         assert!(!holds(select(&[4], Some("alice"), None)));
         assert!(!holds(select(&[5], Some("bob"), None)));
         assert!(!holds(select(&[5], None, Some("192.0.2.8"))));
-        assert!(!select(&[], Some("alice"), None).holds(5, None, here));
+        assert!(!select(&[], Some("alice"), None).holds(5, None, None, here));
+        let at = |wanted: &str, host: Option<&str>| {
+            let mut selected = select(&[], Some("alice"), None);
+            selected.host = Some(wanted.to_owned());
+            selected.holds(5, Some("alice"), host, here)
+        };
+        assert!(at("FTP.example", Some("ftp.example")) && at("-", None));
+        assert!(!at("ftp.example", None) && !at("-", Some("ftp.example")));
+        assert!(!at("ftp.example", Some("b.example")));
         let wrong = Selection {
             address: Some("192.0.2.7/24".to_owned()),
             ..Selection::default()

@@ -493,10 +493,12 @@ impl Model {
         assert!(!self.disturbed, "octets between clear and TLS are taken");
         assert!(!self.greeting_due, "no greeting");
         assert_eq!(self.logged_in, session.is_logged_in());
-        assert!(
-            self.shutdown.is_none() || self.ask.is_some(),
-            "lives on in a shutdown"
-        );
+        let awaited = match self.shutdown {
+            None => true,
+            Some(false) => !matches!(self.ask, None | Some(Ask::Login)),
+            Some(true) => matches!(self.ask, Some(Ask::Passive | Ask::Transfer)),
+        };
+        assert!(awaited, "awaits {:?} in a shutdown", self.ask);
         assert!(
             !self.client_closed || self.ask.is_some() || self.refusal_due,
             "lives on without a client"

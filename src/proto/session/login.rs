@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::channel::Channel;
-use super::{Life, Session, Waiting, after};
+use super::{Session, Waiting, after};
 use crate::limits;
 use crate::proto::event::{Action, LoginVerdict, Secret};
 use crate::proto::path::VirtualPath;
@@ -101,9 +101,6 @@ impl Session {
             (LoginVerdict::Banned, _) => self.depart("Too many failed logins, try again later."),
             _ => {
                 self.passwords_rejected += 1;
-                if matches!(self.life, Life::Draining | Life::Forced) {
-                    return self.depart_shutdown();
-                }
                 let delay = self.settings.bad_login_delay;
                 let delay = delay.saturating_mul(std::mem::replace(&mut self.delay_ratio, 1));
                 match after(self.now, delay) {

@@ -321,9 +321,10 @@ impl Session {
         }
     }
 
-    /// The server drains. Without a transfer: 421 and [`Action::Close`] after the answer that is
-    /// awaited; with one: after its final reply, and `force` aborts it. During a handshake the
-    /// connection is just closed.
+    /// The server drains. Without a transfer: 421 and [`Action::Close`], after the answer that is
+    /// awaited if it is one on files; with one: after its final reply. `force` aborts the transfer and
+    /// waits for no file: a disk may never answer. A login is not waited for, and during a handshake
+    /// the connection is just closed.
     pub fn handle_shutdown(&mut self, force: bool, now: Instant) {
         self.now = now;
         if self.is_over() {
@@ -331,7 +332,11 @@ impl Session {
         }
         match &mut self.waiting {
             Waiting::TlsUp | Waiting::TlsDown(_) => return self.close(),
-            Waiting::Nothing | Waiting::Refusal(_) => return self.depart_shutdown(),
+            Waiting::Nothing | Waiting::Refusal(_) | Waiting::Login | Waiting::Certificate => {
+                return self.depart_shutdown();
+            }
+            // What is opened all the same is taken back.
+            Waiting::File(_) | Waiting::Opening(_) if force => return self.depart_shutdown(),
             Waiting::Transfer(running) if force && !running.aborted => {
                 running.aborted = true;
                 self.actions.push_back(Action::AbortTransfer);
@@ -360,8 +365,14 @@ impl Session {
     }
 
     /// The next action that is due already. No further command runs: for a client that does not
-    /// read its replies.
+    /// read its replies. A forced end is due, too.
     pub fn poll_due_action(&mut self) -> Option<Action> {
+        if self.actions.is_empty()
+            && self.life == Life::Forced
+            && matches!(self.waiting, Waiting::Nothing)
+        {
+            self.depart_shutdown();
+        }
         let action = self.actions.pop_front();
         if self.actions.is_empty() && self.actions.capacity() > 0 {
             // An idle session keeps no buffer.

@@ -237,7 +237,6 @@ impl Session {
         result: Result<TransferReady, FileError>,
     ) {
         let ready = match result {
-            Ok(_) if self.life == super::Life::Forced => return self.depart_shutdown(),
             Ok(ready) => ready,
             Err(error) => {
                 self.drop_setup();

@@ -61,19 +61,22 @@ fn transfers_are_forced_to_end() {
 }
 
 #[test]
-fn answers_are_awaited() {
-    let mut wire = Wire::ready();
-    wire.session.handle_octets(b"CWD d\r\nNOOP\r\n", wire.now);
-    assert!(matches!(wire.session.poll_action(), Some(Action::File(_))));
-    wire.session.handle_shutdown(true, wire.now);
-    assert_eq!(wire.codes(), "");
-    assert_eq!(wire.event(Event::FileDone(Ok(FileReply::Done))), "250 421");
-    assert!(wire.is_closed());
+fn answers_on_files_are_awaited_unless_forced() {
+    for (force, now, later) in [(false, "", "250 421"), (true, "421", "")] {
+        let mut wire = Wire::ready();
+        wire.session.handle_octets(b"CWD d\r\nNOOP\r\n", wire.now);
+        assert!(matches!(wire.session.poll_action(), Some(Action::File(_))));
+        wire.session.handle_shutdown(force, wire.now);
+        assert_eq!(wire.codes(), now);
+        assert_eq!(wire.is_closed(), force);
+        assert_eq!(wire.event(Event::FileDone(Ok(FileReply::Done))), later);
+        assert!(wire.is_closed());
+    }
 }
 
 #[test]
 fn an_opening_transfer_is_not_begun_when_forced() {
-    for (force, expected) in [(true, "421"), (false, "150 226 421")] {
+    for (force, now, later) in [(true, "421", ""), (false, "", "150 226 421")] {
         let mut wire = Wire::ready();
         wire.tell("PASV");
         wire.session.handle_octets(b"RETR f\r\n", wire.now);
@@ -82,10 +85,23 @@ fn an_opening_transfer_is_not_begun_when_forced() {
             Some(Action::OpenTransfer(_))
         ));
         wire.session.handle_shutdown(force, wire.now);
+        assert_eq!(wire.codes(), now);
         let ready = Event::TransferReady(Ok(TransferReady::default()));
-        assert_eq!(wire.event(ready), expected);
+        assert_eq!(wire.event(ready), later);
         assert!(wire.is_closed());
     }
+}
+
+#[test]
+fn what_is_awaited_without_force_is_not_when_forced_later() {
+    let mut wire = Wire::ready();
+    wire.session.handle_octets(b"DELE f\r\n", wire.now);
+    assert!(matches!(wire.session.poll_action(), Some(Action::File(_))));
+    wire.session.handle_shutdown(false, wire.now);
+    assert_eq!(wire.codes(), "");
+    wire.session.handle_kill(wire.now);
+    assert_eq!(wire.codes(), "421");
+    assert!(wire.is_closed());
 }
 
 #[test]
@@ -157,36 +173,64 @@ fn a_client_that_goes_during_the_drain_is_not_read() {
 }
 
 #[test]
-fn a_wrong_password_does_not_delay_the_drain() {
+fn logins_are_not_awaited() {
+    for (force, verdict) in [
+        (false, LoginVerdict::Refused),
+        (false, LoginVerdict::Granted),
+        (true, LoginVerdict::Granted),
+    ] {
+        let mut wire = Wire::explicit(policy());
+        wire.tell("AUTH TLS");
+        wire.session
+            .handle_octets(b"USER a\r\nPASS b\r\n", wire.now);
+        assert!(matches!(wire.session.poll_action(), Some(Action::Send(_))));
+        assert!(matches!(
+            wire.session.poll_action(),
+            Some(Action::CheckLogin { .. })
+        ));
+        wire.session.handle_shutdown(force, wire.now);
+        assert_eq!(wire.codes(), "421");
+        assert!(wire.is_closed());
+        assert_eq!(wire.event(Event::LoginChecked(verdict)), "");
+        assert!(!wire.session.is_logged_in());
+    }
     let mut wire = Wire::explicit(policy());
     wire.tell("AUTH TLS");
-    wire.session
-        .handle_octets(b"USER a\r\nPASS b\r\n", wire.now);
-    assert!(matches!(wire.session.poll_action(), Some(Action::Send(_))));
+    wire.session.certificate_shown();
+    wire.session.handle_octets(b"USER a\r\n", wire.now);
     assert!(matches!(
         wire.session.poll_action(),
-        Some(Action::CheckLogin { .. })
+        Some(Action::CheckCertificate(_))
     ));
     wire.session.handle_shutdown(false, wire.now);
-    let refused = Event::LoginChecked(LoginVerdict::Refused);
-    assert_eq!(wire.event(refused), "421");
+    assert_eq!(wire.codes(), "421");
     assert!(wire.is_closed());
 }
 
+/// Nothing but what is due is asked for while a client does not read.
 #[test]
-fn force_is_not_taken_back() {
-    let mut wire = Wire::ready();
-    wire.tell("PASV");
-    wire.session.handle_octets(b"RETR f\r\n", wire.now);
-    assert!(matches!(
-        wire.session.poll_action(),
-        Some(Action::OpenTransfer(_))
-    ));
-    wire.session.handle_shutdown(true, wire.now);
-    wire.session.handle_shutdown(false, wire.now);
-    let ready = Event::TransferReady(Ok(TransferReady::default()));
-    assert_eq!(wire.event(ready), "421");
-    assert!(wire.is_closed());
+fn a_client_that_does_not_read_is_ended_by_force_for_good() {
+    for forced in [false, true] {
+        let mut wire = running();
+        if forced {
+            wire.session.handle_shutdown(true, wire.now);
+            assert_eq!(wire.session.poll_due_action(), Some(Action::AbortTransfer));
+        }
+        // Force is not taken back.
+        wire.session.handle_shutdown(false, wire.now);
+        let aborted = Event::TransferEnded(TransferEnd::Aborted);
+        wire.session.handle_event(aborted, wire.now);
+        let mut replies = Vec::new();
+        let mut closed = false;
+        while let Some(action) = wire.session.poll_due_action() {
+            match action {
+                Action::Send(octets) => replies.extend(octets),
+                action => closed |= action == Action::Close,
+            }
+        }
+        let expected = if forced { "426 421" } else { "426" };
+        assert_eq!((codes_of(&replies).as_str(), closed), (expected, forced));
+    }
 }
 
 #[test]
