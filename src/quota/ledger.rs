@@ -16,7 +16,7 @@ use super::scan::{self, Found};
 use super::store::{Count, Store};
 use crate::limits;
 use crate::rt;
-use crate::sys::fs;
+use crate::sys::fs::{self, Status};
 
 /// Scans at once behind one another, where the tree changes meanwhile.
 const SCAN_TRIES: u32 = 3;
@@ -276,7 +276,7 @@ impl Ledger {
         let began = rt::now();
         for attempt in 1..=SCAN_TRIES {
             let before = self.snapshot();
-            let mut found = match scan::scan(self.path(), stop) {
+            let mut found = match scan::scan(self.path(), stop, |status| self.counted_of(status)) {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
                 Err(error) => {
@@ -310,6 +310,13 @@ impl Ledger {
         } else {
             &self.home
         }
+    }
+
+    /// What a file counts: while an upload has it open, what is charged for it, of which a part may not be written yet.
+    fn counted_of(&self, status: &Status) -> u64 {
+        let files = lock(&self.files);
+        let open = files.get(&(status.device, status.inode));
+        open.map_or(status.size, |open| open.octets.load(Ordering::Relaxed))
     }
 
     fn snapshot(&self) -> Snapshot {

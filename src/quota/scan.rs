@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
 use crate::limits;
-use crate::sys::fs::{self, DirectoryReader, Kind};
+use crate::sys::fs::{self, DirectoryReader, Kind, Status};
 
 /// What is below a home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,11 +27,15 @@ pub(super) struct Found {
 }
 
 /// Adds up what is below a home; symbolic links are not followed. One directory is open at a time, and one more is
-/// held, however deep the tree is. `None` when it was told to stop.
+/// held, however deep the tree is. `size` says what a file counts. `None` when it was told to stop.
 ///
 /// # Errors
 /// The home itself cannot be opened.
-pub(super) fn scan(home: &Path, stop: &AtomicBool) -> io::Result<Option<Found>> {
+pub(super) fn scan(
+    home: &Path,
+    stop: &AtomicBool,
+    size: impl Fn(&Status) -> u64,
+) -> io::Result<Option<Found>> {
     let root = fs::hold_root(home)?;
     let mut found = Found::default();
     let mut linked = HashSet::new();
@@ -50,7 +54,7 @@ pub(super) fn scan(home: &Path, stop: &AtomicBool) -> io::Result<Option<Found>> 
         path.extend_from_slice(name.as_bytes());
         let depth = path.len();
         let counted = open(&root, &path).and_then(|directory| {
-            add_up(directory, &mut linked, |name| {
+            add_up(directory, &mut linked, &size, |name| {
                 directories.push((depth, name));
             })
         });
@@ -127,6 +131,7 @@ fn is_own(root: &OwnedFd, path: &[u8]) -> bool {
 fn add_up(
     directory: OwnedFd,
     linked: &mut HashSet<(u64, u64)>,
+    size: impl Fn(&Status) -> u64,
     mut subdirectory: impl FnMut(CString),
 ) -> io::Result<(u64, u64)> {
     let (mut octets, mut files) = (0_u64, 0);
@@ -147,7 +152,7 @@ fn add_up(
             if kind == Kind::File
                 && (status.links < 2 || linked.insert((status.device, status.inode)))
             {
-                octets = octets.saturating_add(status.size);
+                octets = octets.saturating_add(size(&status));
                 files += 1;
             }
         }
@@ -163,7 +168,9 @@ mod tests {
     use super::*;
 
     fn octets(home: &Path) -> (u64, u64) {
-        let found = scan(home, &AtomicBool::new(false)).unwrap().unwrap();
+        let found = scan(home, &AtomicBool::new(false), |status| status.size)
+            .unwrap()
+            .unwrap();
         assert_eq!(found.unreadable, 0);
         (found.octets, found.files)
     }
@@ -245,7 +252,9 @@ mod tests {
             let path = home.path().to_path_buf();
             let counted = std::thread::spawn(move || {
                 fs::become_user(by);
-                scan(&path, &AtomicBool::new(false)).unwrap().unwrap()
+                scan(&path, &AtomicBool::new(false), |status| status.size)
+                    .unwrap()
+                    .unwrap()
             });
             counted.join().unwrap()
         };
@@ -274,8 +283,8 @@ mod tests {
     fn a_home_that_is_gone_is_an_error_and_a_stop_is_heard() {
         let home = tempfile::tempdir().unwrap();
         let gone = home.path().join("gone");
-        assert!(scan(&gone, &AtomicBool::new(false)).is_err());
-        let stopped = scan(home.path(), &AtomicBool::new(true)).unwrap();
+        assert!(scan(&gone, &AtomicBool::new(false), |status| status.size).is_err());
+        let stopped = scan(home.path(), &AtomicBool::new(true), |status| status.size).unwrap();
         assert_eq!(stopped, None);
     }
 }

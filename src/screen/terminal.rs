@@ -1,6 +1,6 @@
 //! The live screen: draws what a thread asks for, obeys keys, and leaves the terminal as it was, however it ends.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,8 @@ use crossterm::terminal::{
     enable_raw_mode,
 };
 use crossterm::{execute, queue};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::ask::{Answer, Answers, AskError, ask};
 use super::report::Report;
@@ -206,6 +208,25 @@ impl Screen {
     }
 }
 
+/// Waits a turn for a key or a change of size; tells whether the terminal is still there. crossterm would read its end
+/// again and again.
+fn wait() -> io::Result<bool> {
+    let (input, output) = (io::stdin(), io::stdout());
+    let mut watched = vec![PollFd::new(&output, PollFlags::empty())];
+    // Else keys come from /dev/tty, and wait for the next turn.
+    if input.is_terminal() {
+        watched.push(PollFd::new(&input, PollFlags::IN));
+    }
+    let turn = Timespec::try_from(TURN).map_err(io::Error::other)?;
+    match poll(&mut watched, Some(&turn)) {
+        // A signal: that of a change of size, or of the end.
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+    Ok(!watched.iter().any(|fd| fd.revents().intersects(gone)))
+}
+
 /// Shows what happens until a key or a signal ends it. `plain`: nothing but text (`NO_COLOR`).
 ///
 /// # Errors
@@ -252,7 +273,10 @@ pub fn run(
             screen.draw()?;
             due = false;
         }
-        if !event::poll(TURN)? {
+        if !wait()? {
+            return Err(io::Error::other("it is gone").into());
+        }
+        if !event::poll(Duration::ZERO)? {
             continue;
         }
         match event::read()? {

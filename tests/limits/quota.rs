@@ -303,8 +303,8 @@ fn directories_that_are_counted_stay_readable() {
     let server = server(&accounts, &[]);
     let mut client = login(&server);
     for mode in ["000", "444", "355"] {
-        client.ok(&format!("SITE CHMOD {mode} d"), 550);
-        client.ok(&format!("SITE CHMOD {mode} f"), 200);
+        client.ok(format!("SITE CHMOD {mode} d"), 550);
+        client.ok(format!("SITE CHMOD {mode} f"), 200);
     }
     client.ok("SITE CHMOD 500 d", 200);
     client.ok("SITE CHMOD 700 d", 200);

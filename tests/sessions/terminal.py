@@ -60,6 +60,16 @@ os.write(master, b"s")
 wait_for(rb"sort: octets", at)
 if END == "q":
     os.write(master, b"q")
+elif END == "gone":
+    os.close(slave)
+    os.close(master)
+    deadline = time.monotonic() + PATIENCE
+    while not os.waitpid(pid, os.WNOHANG)[0]:
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            sys.exit("without a terminal it does not end")
+        time.sleep(0.1)
+    sys.exit(0)
 elif END == "ctrl-c":
     os.write(master, b"\x03")
 else:

@@ -76,7 +76,7 @@ fn a_terminal_is_drawn_resized_and_left_as_it_was() {
     let server = start(&[]);
     let _client = Client::ready(&server, Port::Explicit);
     let top = command(&server, &["top", "--interval", "200ms"]);
-    for end in ["q", "ctrl-c", "TERM", "HUP"] {
+    for end in ["q", "ctrl-c", "TERM", "HUP", "gone"] {
         let output = Command::new("python3")
             .args(["-c", include_str!("terminal.py"), end])
             .arg(top.get_program())
