@@ -394,7 +394,7 @@ fn the_same_name_on_two_hosts_is_two_users() {
 
 #[test]
 fn a_user_of_another_host_forgives_nothing() {
-    let site = Site::start_with("hosts-bans", "[limits]\nlogin-failures-max = 3\n");
+    let site = Site::start_with("hosts-bans", "[access]\nlogin-failures-max = 3\n");
     let fail = |host: Option<&str>| {
         let mut client = site.secure(Port::Implicit, host);
         client.ok("USER sam", 331);
