@@ -14,8 +14,27 @@ mod access;
 mod quota;
 mod rates;
 
+use common::Port;
+use common::client::Client;
+use common::server::{Accounts, PASSWORD, Server};
+
+/// A server with these users.
+fn server(accounts: &Accounts, options: &[&str]) -> Server {
+    let users = ["--users", accounts.file.to_str().unwrap()];
+    Server::start(&[&users[..], options].concat())
+}
+
+/// Ann, without TLS.
+fn login_clear(server: &Server) -> Client {
+    let mut client = Client::connect(server, Port::Explicit);
+    client.expect(220);
+    client.login("ann", PASSWORD);
+    client.ok("TYPE I", 200);
+    client
+}
+
 /// The value of a series in what the server tells now; `--metrics 0` is needed.
-fn scrape(server: &common::server::Server, series: &str) -> Option<u64> {
+fn scrape(server: &Server, series: &str) -> Option<u64> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(server.metrics.unwrap()).unwrap();
     stream

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::common::client::{Client, Reply};
 use crate::common::server::{Accounts, PASSWORD, Server, process_directory, wait_until};
 use crate::common::{PATIENCE, Port, assert_same, pattern};
-use crate::scrape;
+use crate::{login_clear, scrape, server};
 
 const QUOTA: usize = 100_000;
 const CLEAR: [&str; 4] = [
@@ -32,11 +32,6 @@ fn accounts(name: &str, quota: &str) -> Accounts {
     accounts
 }
 
-fn server(accounts: &Accounts, options: &[&str]) -> Server {
-    let users = ["--users", accounts.file.to_str().unwrap()];
-    Server::start(&[&users[..], options].concat())
-}
-
 fn login(server: &Server) -> Client {
     login_as(server, "ann")
 }
@@ -44,14 +39,6 @@ fn login(server: &Server) -> Client {
 fn login_as(server: &Server, user: &str) -> Client {
     let mut client = Client::connect(server, Port::Explicit);
     client.settle(user, PASSWORD);
-    client
-}
-
-fn login_clear(server: &Server) -> Client {
-    let mut client = Client::connect(server, Port::Explicit);
-    client.expect(220);
-    client.login("ann", PASSWORD);
-    client.ok("TYPE I", 200);
     client
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::common::client::Client;
 use crate::common::server::{Accounts, PASSWORD, Server, process_directory};
 use crate::common::{Port, assert_same, pattern};
+use crate::{login_clear, server};
 
 /// Octets a second, as the options below say.
 const RATE: usize = 2_000_000;
@@ -33,22 +34,9 @@ fn accounts(name: &str) -> Accounts {
     accounts
 }
 
-fn server(accounts: &Accounts, options: &[&str]) -> Server {
-    let users = ["--users", accounts.file.to_str().unwrap()];
-    Server::start(&[&users[..], options].concat())
-}
-
 fn login(server: &Server) -> Client {
     let mut client = Client::connect(server, Port::Explicit);
     client.settle("ann", PASSWORD);
-    client
-}
-
-fn login_clear(server: &Server) -> Client {
-    let mut client = Client::connect(server, Port::Explicit);
-    client.expect(220);
-    client.login("ann", PASSWORD);
-    client.ok("TYPE I", 200);
     client
 }
 
