@@ -264,6 +264,15 @@ impl Channel {
 
     /// Sends as much of the queue as the socket takes.
     pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.flush_with(Socket::send_now)
+    }
+
+    /// As [`Self::flush`], where FIN follows at once: the last reply leaves in the same segment.
+    pub(super) fn flush_last(&mut self) -> io::Result<()> {
+        self.flush_with(Socket::send_more_now)
+    }
+
+    fn flush_with(&mut self, send: impl Fn(&Socket, &[u8]) -> io::Result<usize>) -> io::Result<()> {
         if self.tickets_only {
             return Ok(());
         }
@@ -272,7 +281,7 @@ impl Channel {
             .get(self.sent..)
             .filter(|rest| !rest.is_empty())
         {
-            match self.socket.send_now(rest) {
+            match send(&self.socket, rest) {
                 Ok(count) => self.sent += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.forget_sent();

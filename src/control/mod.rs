@@ -211,7 +211,10 @@ impl Connection {
         loop {
             let acted = self.act();
             // Whatever went wrong, what is queued (an alert, a last reply) should leave.
-            self.channel.flush()?;
+            match self.is_parting() {
+                true => self.channel.flush_last()?,
+                false => self.channel.flush()?,
+            }
             self.observe();
             let more = acted?;
             if self.closing.is_some() && !self.channel.has_outgoing() {
@@ -230,6 +233,12 @@ impl Connection {
                 Wake::Deadline => self.time_out()?,
             }
         }
+    }
+
+    /// Whether what is queued is the last, and nothing has to end before FIN follows.
+    fn is_parting(&self) -> bool {
+        let transfer = self.running.is_some() || self.opened.is_some();
+        self.closing.is_some() && !transfer
     }
 
     /// When something is due at the latest.

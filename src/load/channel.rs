@@ -195,10 +195,17 @@ impl Channel {
 
     /// Sends what is in `outgoing`.
     async fn flush(&mut self) -> Result<(), Failure> {
+        self.flush_with(Socket::send_now).await
+    }
+
+    async fn flush_with(
+        &mut self,
+        send: impl Fn(&Socket, &[u8]) -> io::Result<usize>,
+    ) -> Result<(), Failure> {
         let mut sent = 0;
         while sent < self.outgoing.len() {
             let rest = self.outgoing.get(sent..).unwrap_or_default();
-            match self.socket.send_now(rest) {
+            match send(&self.socket, rest) {
                 Ok(count) => sent += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let end = self.outgoing.len();
@@ -348,7 +355,8 @@ impl Channel {
     pub async fn finish_sending(&mut self) -> Result<(), Failure> {
         if let Some(tls) = &mut self.tls {
             tls.close(&mut self.outgoing)?;
-            self.flush().await?;
+            // Both in one segment.
+            self.flush_with(Socket::send_more_now).await?;
         }
         Ok(self.socket.finish_sending()?)
     }
