@@ -9,7 +9,7 @@ use crate::doctor::facts::{DirectoryFacts, FileFacts};
 use crate::sys::host::cause;
 
 /// Owner, mode and usability of a file.
-pub(super) fn file(path: &Path) -> FileFacts {
+pub(in crate::doctor) fn file(path: &Path) -> FileFacts {
     let mut facts = FileFacts {
         path: path.to_path_buf(),
         problem: None,
@@ -47,7 +47,7 @@ fn open_parent(path: &Path) -> Option<std::path::PathBuf> {
 
 impl Machine {
     /// The directory that is to be served, and its file system.
-    pub(super) fn directory(&self, path: &Path) -> DirectoryFacts {
+    pub(in crate::doctor) fn directory(&self, path: &Path) -> DirectoryFacts {
         let mut facts = DirectoryFacts {
             path: path.to_path_buf(),
             ..DirectoryFacts::default()
