@@ -157,3 +157,28 @@ fn the_host_goes_to_the_server_with_the_wish() {
     }
     assert_eq!(asked.len(), 2);
 }
+
+#[test]
+fn why_a_session_does_not_end_is_told_once() {
+    let fake = Fake::start("fake-refusal", 7, &[sessions(7, &[1]), refusal("not now")]);
+    let (status, out, error) = fake.kill(&["1"]);
+    assert_eq!((status, out.as_str()), (71, ""));
+    assert_eq!(error, "ringftpd: process 7: not now; its sessions go on\n");
+}
+
+#[test]
+fn of_several_processes_each_that_fails_is_told_once() {
+    let one = Fake::start("fake-two", 7, &[sessions(7, &[1]), refusal("no")]);
+    let two = Fake::start("fake-two", 8, &[sessions(8, &[2]), refusal("never")]);
+    let (status, out, error) = one.kill(&["1", "2"]);
+    assert_eq!((status, out.as_str()), (71, ""));
+    let mut lines: Vec<&str> = error.lines().collect();
+    lines.sort_unstable();
+    let each = [
+        "ringftpd: process 7: no; its sessions go on",
+        "ringftpd: process 8: never; its sessions go on",
+    ];
+    assert_eq!(lines, each);
+    one.asked.join().unwrap();
+    two.asked.join().unwrap();
+}
