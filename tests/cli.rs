@@ -253,6 +253,26 @@ fn add_ann(users: &str, options: &[&str]) -> Output {
     ringftpd(&[&head[..], options].concat(), "secret")
 }
 
+/// What the options of the next test should come to.
+fn table_of_ann(digits: &str) -> toml::Table {
+    let text = format!(
+        r#"[users.ann]
+permissions = ["read", "list"]
+hidden = ["*.part", "*.tmp"]
+denied = [".ht*"]
+certificates = ["sha256:{digits}", "subject:CN=Smith\\, Ann,O=Example"]
+certificate_login = "and-password"
+welcome = "Hello.\npassword = \"none\""
+paths = [
+    {{ path = "/incoming", permissions = ["write", "make-directory"] }},
+    {{ path = "/secret", permissions = [] }},
+]
+mounts = [{{ at = "/music", directory = "/srv/music" }}]
+"#
+    );
+    text.parse().unwrap()
+}
+
 #[test]
 fn what_an_account_has_of_its_own_is_written_shown_and_kept() {
     let directory = tempfile::tempdir().unwrap();
@@ -289,23 +309,7 @@ fn what_an_account_has_of_its_own_is_written_shown_and_kept() {
     let show = ["user", "show", "--users", users, "ann"];
     let shown = assert_done(&show, "");
     let table: toml::Table = shown.parse().unwrap();
-    let wanted: toml::Table = format!(
-        r#"[users.ann]
-permissions = ["read", "list"]
-hidden = ["*.part", "*.tmp"]
-denied = [".ht*"]
-certificates = ["sha256:{digits}", "subject:CN=Smith\\, Ann,O=Example"]
-certificate_login = "and-password"
-welcome = "Hello.\npassword = \"none\""
-paths = [
-    {{ path = "/incoming", permissions = ["write", "make-directory"] }},
-    {{ path = "/secret", permissions = [] }},
-]
-mounts = [{{ at = "/music", directory = "/srv/music" }}]
-"#
-    )
-    .parse()
-    .unwrap();
+    let wanted = table_of_ann(&digits);
     assert_eq!(table, wanted, "{shown}");
     assert!(!shown.contains("argon2"), "{shown}");
     let list = ["user", "list", "--users", users];
