@@ -49,7 +49,7 @@ impl DoctorOptions {
     /// Its own options, which `serve` has not.
     pub(super) const OWN: [&str; 2] = ["json", "strict"];
     /// What it looks at, of the options of `serve`; all others may stand there, too.
-    const LOOKED_AT: [&str; 17] = [
+    const LOOKED_AT: [&str; 18] = [
         "directory",
         "config",
         "explicit",
@@ -58,6 +58,7 @@ impl DoctorOptions {
         "cert",
         "key",
         "users",
+        "run_as",
         "client_cert",
         "client_ca",
         "client_crl",
@@ -153,6 +154,7 @@ fn input(
         implicit: listeners(&options.implicit, IMPLICIT_PORT),
         passive_ports: options.passive_ports.clone(),
         connections_max: (connections > 0).then_some(connections),
+        run_as: options.host.run_as.clone(),
         hosts: hosts_input(hosts),
         clients: ClientInput {
             authorities: absolute(&options.clients.client_ca)?,

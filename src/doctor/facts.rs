@@ -202,6 +202,8 @@ pub struct DirectoryFacts {
     pub path: PathBuf,
     /// Why it cannot be used.
     pub problem: Option<String>,
+    /// The account that root is to become, if that one cannot list it.
+    pub barred: Option<String>,
     /// Permission bits.
     pub mode: u32,
     /// The type of its file system.

@@ -1,13 +1,13 @@
 //! Files and directories of virtual hosts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustls::RootCertStore;
 
 use super::facts::{Certificate, DirectoryFacts, FileFacts};
 use super::machine::files::file;
-use super::{Machine, certificate};
+use super::{Input, Machine, certificate};
 
 /// A virtual host, as far as the doctor looks at it; what is absent is the server's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,6 +43,7 @@ pub struct HostFacts {
 
 pub(super) fn read(
     machine: &Machine,
+    input: &Input,
     host: &HostInput,
     roots: &RootCertStore,
     now: SystemTime,
@@ -57,9 +58,9 @@ pub(super) fn read(
         }),
         key: pair.map(|(_, key)| file(key)),
         users: host.users.as_deref().map(file),
-        directory: host
-            .directory
-            .as_deref()
-            .map(|path| machine.directory(path)),
+        directory: host.directory.as_deref().map(|path| DirectoryFacts {
+            barred: machine.barred(input, Path::new("/"), path),
+            ..machine.directory(path)
+        }),
     }
 }

@@ -46,6 +46,8 @@ pub struct Input {
     pub passive_ports: RangeInclusive<u16>,
     /// Sessions at once; `None` when nobody said.
     pub connections_max: Option<u32>,
+    /// The account that root is to become.
+    pub run_as: Option<String>,
     /// Virtual hosts.
     pub hosts: Vec<HostInput>,
     /// What client certificates are judged by.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{doctor, finding, report};
+use crate::common::skip;
 
 /// A directory with a configuration file.
 struct Place(TempDir);
@@ -228,4 +229,43 @@ fn authorities_and_revocation_lists_are_looked_at() {
     ];
     let (told, status) = report(&words);
     assert_eq!((status, found(&told, "client-crl").0), (0, "advice"));
+}
+
+#[test]
+fn directories_must_be_open_to_the_account_that_root_becomes() {
+    let present = |program: &str| {
+        std::process::Command::new(program)
+            .arg("--version")
+            .output()
+    };
+    if !rustix::process::geteuid().is_root() || present("setpriv").is_err() {
+        skip("only root becomes another account, and setpriv is needed");
+        return;
+    }
+    let place = Place::new();
+    let open = |name: &str, mode| {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(place.path(name), mode).unwrap();
+    };
+    for name in ["served", "one"] {
+        fs::create_dir(place.path(name)).unwrap();
+        open(name, 0o755);
+    }
+    // Nobody gets by it, but the server starts inside.
+    open("", 0o700);
+    let config = "directory = \"served\"\n[process]\nrun-as = \"nobody\"\n\
+        [[hosts]]\nnames = \"one.example\"\ndirectory = \"one\"\n";
+    let (told, status) = place.examine(config);
+    assert_eq!(found(&told, "directory").0, "ok", "{told:#}");
+    let (severity, measured) = found(&told, "directory:one.example");
+    assert_eq!((status, severity), (69, "error"));
+    assert!(
+        measured.ends_with("the account `nobody` cannot list it"),
+        "{measured}"
+    );
+    open("", 0o755);
+    open("served", 0o700);
+    let (told, _) = place.examine(config);
+    assert_eq!(found(&told, "directory").0, "error");
+    assert_eq!(found(&told, "directory:one.example").0, "ok");
 }

@@ -58,7 +58,7 @@ pub(super) fn volume(directory: &DirectoryFacts) -> Vec<Finding> {
 
 /// The mode that a file with secrets should have, and the bits that it must not: the group may be that of a service that is
 /// not the owner; Debian's group ssl-cert may read keys.
-pub(super) const SECRET: (u32, &str) = (0o037, "640");
+const SECRET: (u32, &str) = (0o037, "640");
 
 /// A file with secrets: readable by this account, by few others, and replaceable by nobody.
 pub(super) fn secret(id: &str, file: &FileFacts, facts: &Facts) -> Finding {
@@ -160,6 +160,17 @@ pub(super) fn access(directory: &DirectoryFacts) -> Finding {
         return finding.measured(format!("{path}: {problem}")).bad(
             Severity::Error,
             format!("install -d -o ringftpd -g ringftpd {}", quoted(&path)),
+        );
+    }
+    if let Some(account) = &directory.barred {
+        let measured = format!("{path}: the account `{account}` cannot list it");
+        return finding.measured(measured).bad(
+            Severity::Error,
+            format!(
+                "chown {} {}, or name another account with --run-as",
+                quoted(account),
+                quoted(&path)
+            ),
         );
     }
     let open = directory.mode & 0o002 != 0 && directory.mode & 0o1000 == 0;

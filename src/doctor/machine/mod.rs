@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
-use super::facts::{Account, Clock, Facts, Processors};
+use super::facts::{Account, Clock, DirectoryFacts, Facts, Processors};
 use super::{Input, tuning};
 use super::{certificate, clients, hosts};
 use crate::sys::{clock, host, identity};
@@ -62,6 +62,10 @@ impl Machine {
         }
     }
 
+    fn is_live(&self) -> bool {
+        self.live
+    }
+
     /// Reads everything except io_uring and kernel TLS, which are tried out elsewhere.
     #[must_use]
     pub fn facts(&self, input: &Input) -> Facts {
@@ -94,11 +98,16 @@ impl Machine {
             config: input.config.as_deref().map(files::file),
             users: input.users.as_deref().map(files::file),
             key: input.key.as_deref().map(files::file),
-            directory: input.directory.as_deref().map(|path| self.directory(path)),
+            directory: input.directory.as_deref().map(|path| {
+                // The server starts inside: directories above it do not matter.
+                let barred = self.barred(input, path, Path::new("."));
+                let facts = self.directory(path);
+                DirectoryFacts { barred, ..facts }
+            }),
             hosts: input
                 .hosts
                 .iter()
-                .map(|host| hosts::read(self, host, &roots, now))
+                .map(|host| hosts::read(self, input, host, &roots, now))
                 .collect(),
             clients: clients::read(&input.clients),
             now: Some(now),

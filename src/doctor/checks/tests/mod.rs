@@ -21,6 +21,7 @@ fn input() -> Input {
         implicit: vec!["[::]:990".parse().unwrap()],
         passive_ports: 40000..=49999,
         connections_max: Some(1000),
+        run_as: None,
         hosts: Vec::new(),
         clients: ClientInput::default(),
     }

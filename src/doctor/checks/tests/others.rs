@@ -168,6 +168,12 @@ fn hosts_are_judged() {
         Error,
         "install -d",
     );
+    spoilt_host(
+        |h| h.directory.as_mut().unwrap().barred = Some("ftp".to_owned()),
+        "directory:example",
+        Error,
+        "chown ftp /srv/ftps",
+    );
     // A disk of its own.
     let full = |h: &mut HostFacts| h.directory.as_mut().unwrap().space = Some((1 << 41, 1 << 30));
     spoilt_host(full, "free-space:example", Warning, "df -h");
@@ -208,8 +214,8 @@ fn hosts_without_a_certificate_show_the_servers() {
 }
 
 #[test]
-fn authorities_and_lists_are_judged() {
-    use Severity::{Advice, Error, Warning};
+fn authorities_are_judged() {
+    use Severity::{Error, Warning};
     spoilt_clients(
         |c| c.authorities_problem = Some("no PEM certificate found; give some".to_owned()),
         "client-ca",
@@ -244,6 +250,17 @@ fn authorities_and_lists_are_judged() {
         Warning,
         "timedatectl",
     );
+    spoilt_clients(
+        |c| c.authorities_file.mode = 0o664,
+        "client-ca-file",
+        Warning,
+        "chmod go-w /etc/ca.pem",
+    );
+}
+
+#[test]
+fn revocation_lists_are_judged() {
+    use Severity::{Advice, Error, Warning};
     spoilt_clients(
         |c| c.revocations_file = None,
         "client-crl",
@@ -281,12 +298,6 @@ fn authorities_and_lists_are_judged() {
         "client-crl-dates",
         Warning,
         "timedatectl",
-    );
-    spoilt_clients(
-        |c| c.authorities_file.mode = 0o664,
-        "client-ca-file",
-        Warning,
-        "chmod go-w /etc/ca.pem",
     );
     let gone = |c: &mut ClientFacts| {
         let file = c.revocations_file.as_mut().unwrap();
