@@ -101,6 +101,20 @@ impl Table {
         &self.hosts
     }
 
+    /// Every name of the host of this index, sorted; wildcards as `*.example.com`.
+    #[must_use]
+    pub fn names(&self, index: usize) -> Vec<String> {
+        let of_host = |host: &Host| host.index == index;
+        let exact = self.exact.iter().filter(|(_, host)| of_host(host));
+        let wildcards = self.wildcards.iter().filter(|(_, host)| of_host(host));
+        let mut names: Vec<String> = exact
+            .map(|(name, _)| name.to_string())
+            .chain(wildcards.map(|(domain, _)| format!("*.{domain}")))
+            .collect();
+        names.sort();
+        names
+    }
+
     /// The host that a client means by this name; `None` for one that is nobody's.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Arc<Host>> {

@@ -246,3 +246,169 @@ fn help_names_every_option_and_goes_to_standard_output() {
     let version = assert_done(&["--version"], "");
     assert_eq!(version, format!("ringftpd {}\n", env!("CARGO_PKG_VERSION")));
 }
+
+/// `user add` with these options for `ann`, a password included.
+fn add_ann(users: &str, options: &[&str]) -> Output {
+    let head = ["user", "add", "--password-stdin", "--users", users, "ann"];
+    ringftpd(&[&head[..], options].concat(), "secret")
+}
+
+/// What the options of the next test should come to.
+fn table_of_ann(digits: &str) -> toml::Table {
+    let text = format!(
+        r#"[users.ann]
+permissions = ["read", "list"]
+hidden = ["*.part", "*.tmp"]
+denied = [".ht*"]
+certificates = ["sha256:{digits}", "subject:CN=Smith\\, Ann,O=Example"]
+certificate_login = "and-password"
+welcome = "Hello.\npassword = \"none\""
+paths = [
+    {{ path = "/incoming", permissions = ["write", "make-directory"] }},
+    {{ path = "/secret", permissions = [] }},
+]
+mounts = [{{ at = "/music", directory = "/srv/music" }}]
+"#
+    );
+    text.parse().unwrap()
+}
+
+#[test]
+fn what_an_account_has_of_its_own_is_written_shown_and_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("users.toml");
+    let users = file.to_str().unwrap();
+    let colons = ["AB"; 32].join(":");
+    let digits = "ab".repeat(32);
+    let certificate = format!("sha256:{colons}");
+    let options = [
+        "--permissions",
+        "read,list",
+        "--path-permissions",
+        "/incoming=write,make-directory",
+        "--path-permissions=/secret=",
+        "--mount",
+        "/music=/srv/music",
+        "--hidden-name",
+        "*.part",
+        "--hidden-name",
+        "*.tmp",
+        "--denied-name",
+        ".ht*",
+        "--certificate",
+        &certificate,
+        "--certificate",
+        "subject:cn=Smith\\, Ann,O=Example",
+        "--certificate-login",
+        "and-password",
+        "--welcome",
+        "Hello.\npassword = \"none\"",
+    ];
+    let added = add_ann(users, &options);
+    assert!(added.status.success(), "{added:?}");
+    let show = ["user", "show", "--users", users, "ann"];
+    let shown = assert_done(&show, "");
+    let table: toml::Table = shown.parse().unwrap();
+    let wanted = table_of_ann(&digits);
+    assert_eq!(table, wanted, "{shown}");
+    assert!(!shown.contains("argon2"), "{shown}");
+    let list = ["user", "list", "--users", users];
+    let own = "paths=2,mounts=1,hidden=2,denied=1,certificates=2,welcome";
+    assert_eq!(
+        assert_done(&list, ""),
+        format!("ann\tread,list\t-\t{own}\n")
+    );
+
+    // A change of something else writes the file again.
+    let passwd = [
+        "user",
+        "passwd",
+        "--password-stdin",
+        "--users",
+        users,
+        "ann",
+    ];
+    assert_done(&passwd, "other");
+    let add = ["user", "add", "--password-stdin", "--users", users, "bob"];
+    assert_done(&add, "x");
+    assert_eq!(assert_done(&show, ""), shown);
+    assert!(assert_done(&list, "").ends_with("change\t-\n"));
+    let bob = ["user", "show", "--users", users, "bob"];
+    assert_eq!(assert_done(&bob, ""), "[users.bob]\n");
+    let nobody = ["user", "show", "--users", users, "eve"];
+    assert_refused(&nobody, "", CONFIG, &["no user `eve`"]);
+}
+
+#[test]
+fn an_account_of_a_certificate_alone_needs_no_password() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("users.toml");
+    let users = file.to_str().unwrap();
+    let head = ["user", "add", "--users", users, "ann"];
+    let only = [
+        "--certificate",
+        "subject:CN=ann",
+        "--certificate-login",
+        "only",
+    ];
+    // Nothing can be asked here: there is no terminal.
+    assert_done(&[&head[..], &only].concat(), "");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("password = \"$argon2id$"), "{text}");
+    assert!(text.contains("certificate_login = \"only\""), "{text}");
+    let bob = ["user", "add", "--users", users, "bob", "--certificate"];
+    let both = [&bob[..], &["subject:CN=bob"]].concat();
+    assert_refused(&both, "", USAGE, &["--password-stdin"]);
+}
+
+#[test]
+fn what_no_users_file_could_say_is_refused_with_the_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("users.toml");
+    let users = file.to_str().unwrap();
+    let long = "x".repeat(501);
+    let lines = "x\n".repeat(51);
+    let cases: &[(&[&str], &str)] = &[
+        (&["--path-permissions", "/a"], "give PATH=LIST"),
+        (&["--path-permissions", "a=read"], "path as clients see it"),
+        (&["--path-permissions", "/a=fly"], "`fly` is no permission"),
+        (
+            &[
+                "--path-permissions",
+                "/a=read",
+                "--path-permissions",
+                "/a/=list",
+            ],
+            "path: `/a` stands twice",
+        ),
+        (&["--mount", "/a"], "give PATH=DIR"),
+        (&["--mount", "/a=srv"], "absolute path of a directory"),
+        (&["--mount", "/=/srv"], "nothing can be mounted at /"),
+        (
+            &["--mount", "/a=/x", "--mount", "/a=/y"],
+            "at: `/a` stands twice",
+        ),
+        (&["--hidden-name", "a/b"], "about one name"),
+        (&["--denied-name", ""], "about one name"),
+        (&["--certificate", "alice"], "sha256:… or subject:…"),
+        (&["--certificate", "sha256:ab"], "64 hexadecimal digits"),
+        (&["--certificate", "subject:alice"], "subject:CN=alice"),
+        (
+            &["--certificate", "subject:CN=a", "--certificate-login", "no"],
+            "\"and-password\"",
+        ),
+        (&["--certificate-login", "only"], "needs `certificates`"),
+        (&["--welcome", "a\tb"], "--welcome: it contains a control"),
+        (&["--welcome", &long], "more than 500 octets"),
+        (&["--welcome", &lines], "more than 50 lines"),
+    ];
+    for (options, word) in cases {
+        let output = add_ann(users, options);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(USAGE), "{options:?}: {error}");
+        assert!(error.starts_with("ringftpd: "), "{options:?}: {error}");
+        assert_eq!(error.lines().count(), 1, "{options:?}: {error}");
+        assert!(error.contains(word), "{options:?}: no {word} in: {error}");
+    }
+    assert!(!file.exists());
+}

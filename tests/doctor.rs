@@ -19,6 +19,9 @@ mod common;
 
 use common::skip;
 
+#[path = "doctor/others.rs"]
+mod others;
+
 fn doctor(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ringftpd"))
         .arg("doctor")

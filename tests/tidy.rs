@@ -449,6 +449,7 @@ fn the_readme_names_every_option() {
         (server, &["user", "add"]),
         (server, &["user", "passwd"]),
         (server, &["user", "remove"]),
+        (server, &["user", "show"]),
         (server, &["user", "list"]),
         // Every workload has the same options.
         (load, &["get"]),

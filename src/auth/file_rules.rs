@@ -49,7 +49,7 @@ impl NamePattern {
 #[error("{0}")]
 pub struct RuleError(String);
 
-fn wrong<T>(message: impl Into<String>) -> Result<T, RuleError> {
+pub(super) fn wrong<T>(message: impl Into<String>) -> Result<T, RuleError> {
     Err(RuleError(message.into()))
 }
 
@@ -94,8 +94,8 @@ fn permissions(words: &[String]) -> Result<Permissions, RuleError> {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawPathRule {
-    path: String,
-    permissions: Vec<String>,
+    pub(super) path: String,
+    pub(super) permissions: Vec<String>,
 }
 
 impl TryFrom<RawPathRule> for PathRule {
@@ -113,10 +113,10 @@ impl TryFrom<RawPathRule> for PathRule {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawMount {
-    at: String,
-    directory: PathBuf,
+    pub(super) at: String,
+    pub(super) directory: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
-    permissions: Option<Vec<String>>,
+    pub(super) permissions: Option<Vec<String>>,
 }
 
 impl TryFrom<RawMount> for Mount {
@@ -201,6 +201,12 @@ impl FileRules {
         *self == Self::default()
     }
 
+    /// Permissions by path, without those of mounts.
+    #[must_use]
+    pub fn paths(&self) -> &[PathRule] {
+        &self.paths
+    }
+
     /// What is mounted.
     #[must_use]
     pub fn mounts(&self) -> &[Mount] {
@@ -266,7 +272,7 @@ impl FileRules {
     }
 }
 
-fn room(there: usize, what: &str) -> Result<(), RuleError> {
+pub(super) fn room(there: usize, what: &str) -> Result<(), RuleError> {
     if there >= limits::FILE_RULES_MAX {
         return wrong(format!("at most {} {what}", limits::FILE_RULES_MAX));
     }

@@ -13,6 +13,7 @@ mod pam;
 mod password;
 mod permissions;
 mod personal;
+mod rule_words;
 #[cfg(test)]
 mod tests;
 mod users;

@@ -86,6 +86,21 @@ impl User {
         Self { bounds, ..self }
     }
 
+    /// The same with these rules for files.
+    #[must_use]
+    pub fn with_file_rules(self, file_rules: FileRules) -> Self {
+        Self {
+            file_rules: Arc::new(file_rules),
+            ..self
+        }
+    }
+
+    /// The same with these certificates and this welcome.
+    #[must_use]
+    pub fn with_personal(self, personal: Personal) -> Self {
+        Self { personal, ..self }
+    }
+
     pub(super) fn password(&self) -> &StoredHash {
         &self.password
     }
@@ -245,6 +260,26 @@ impl UsersFile {
         // Strings, and paths that were checked to be UTF-8, always serialise.
         let tables = toml::to_string(&file).unwrap_or_default();
         format!("{HEADER}{tables}")
+    }
+
+    /// The table of one user as the file has it, without the password.
+    ///
+    /// # Errors
+    /// [`UsersError::Unknown`].
+    pub fn table_of(&self, name: &str) -> Result<String, UsersError> {
+        let unknown = || UsersError::Unknown(name.to_owned());
+        let user = self.users.get(name).ok_or_else(unknown)?.clone();
+        let mut alone = Self::default();
+        alone.users.insert(name.to_owned(), user);
+        let text = alone.to_text();
+        let table = text.strip_prefix(HEADER).unwrap_or(&text);
+        // SECURITY: the hash is the first key; later lines may be text of the user's.
+        let lines = table.split_inclusive('\n');
+        let (head, rest): (Vec<_>, Vec<_>) = lines.enumerate().partition(|(at, _)| *at < 2);
+        let head = head
+            .iter()
+            .filter(|(_, line)| !line.starts_with("password = "));
+        Ok(head.chain(&rest).map(|(_, line)| *line).collect())
     }
 
     /// Adds a user.

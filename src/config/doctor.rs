@@ -11,12 +11,16 @@ use clap::parser::ValueSource;
 use clap::{Args, Command};
 
 use super::file::{Refusal, Sources};
+use super::hosts::HostsOptions;
 use super::options::ServeOptions;
 use super::value::Listen;
 use super::{EXPLICIT_PORT, Exit, Failure, IMPLICIT_PORT, RouteOptions, kernel_tls};
 use crate::data::kernel::{KernelTlsPolicy, Wanted};
 use crate::data::route::{Fallback, Means};
-use crate::doctor::{self, Finding, Input, KernelTls, Machine, Report, Severity, Style, SuiteRow};
+use crate::doctor::{
+    self, ClientInput, Finding, HostInput, Input, KernelTls, Machine, Report, Severity, Style,
+    SuiteRow,
+};
 use crate::rt;
 use crate::sys::host;
 use crate::tls::Protection;
@@ -45,7 +49,7 @@ impl DoctorOptions {
     /// Its own options, which `serve` has not.
     pub(super) const OWN: [&str; 2] = ["json", "strict"];
     /// What it looks at, of the options of `serve`; all others may stand there, too.
-    const LOOKED_AT: [&str; 14] = [
+    const LOOKED_AT: [&str; 18] = [
         "directory",
         "config",
         "explicit",
@@ -54,6 +58,10 @@ impl DoctorOptions {
         "cert",
         "key",
         "users",
+        "run_as",
+        "client_cert",
+        "client_ca",
+        "client_crl",
         "connections_max",
         "ktls",
         "ktls_download",
@@ -118,6 +126,7 @@ fn input(
     options: &ServeOptions,
     directory_given: bool,
     config: Option<&Path>,
+    hosts: HostsOptions,
 ) -> Result<Input, Failure> {
     let absolute = |path: &Option<PathBuf>| path.as_deref().map(super::absolute).transpose();
     let listeners = |given: &[Listen], usual| -> Vec<_> {
@@ -145,7 +154,27 @@ fn input(
         implicit: listeners(&options.implicit, IMPLICIT_PORT),
         passive_ports: options.passive_ports.clone(),
         connections_max: (connections > 0).then_some(connections),
+        run_as: options.host.run_as.clone(),
+        hosts: hosts_input(hosts),
+        clients: ClientInput {
+            authorities: absolute(&options.clients.client_ca)?,
+            revocations: absolute(&options.clients.client_crl)?,
+        },
     })
+}
+
+/// Their paths are absolute.
+fn hosts_input(hosts: HostsOptions) -> Vec<HostInput> {
+    let names = hosts.names;
+    let each = hosts.list.into_iter().enumerate();
+    each.map(|(index, host)| HostInput {
+        names: names.names(index),
+        name: host.name,
+        certificate: host.certificate.map(|files| (files.certificate, files.key)),
+        users: host.users,
+        directory: host.directory,
+    })
+    .collect()
 }
 
 /// Examines this machine and prints the report to standard output. `words` is the whole command line.
@@ -156,7 +185,8 @@ pub fn doctor(words: &[OsString]) -> Result<ExitCode, Refusal> {
     let asked = Asked::new(words)?;
     let (options, matches) = asked.sources.options()?;
     let directory_given = matches.value_source("directory") == Some(ValueSource::CommandLine);
-    let input = input(&options, directory_given, asked.sources.file())?;
+    let hosts = asked.sources.hosts()?;
+    let input = input(&options, directory_given, asked.sources.file(), hosts)?;
     Ok(examine(&options.routes, &input, &asked)?)
 }
 
@@ -179,10 +209,7 @@ fn examine(routes: &RouteOptions, input: &Input, asked: &Asked) -> Result<ExitCo
     if let Err(failure) = &probed {
         findings.insert(0, Finding::of_kernel_tls(failure.message.clone()));
     }
-    let users = input.users.as_deref().map(check_users);
-    if let Some(Err(failure)) = users {
-        doctor::mark(&mut findings, "users-file", failure.message);
-    }
+    check_users(input, &mut findings);
     let table = probed
         .as_ref()
         .ok()
@@ -213,9 +240,19 @@ fn examine(routes: &RouteOptions, input: &Input, asked: &Asked) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether the users file can be parsed, where it can be read.
-fn check_users(path: &Path) -> Result<(), Failure> {
-    super::users_store::read(path).map(|_| ())
+/// Whether users files can be parsed, where they can be read.
+fn check_users(input: &Input, findings: &mut [Finding]) {
+    let own = input.users.as_deref();
+    let own = own.map(|path| ("users-file".to_owned(), path));
+    let of_hosts = input.hosts.iter().filter_map(|host| {
+        let id = format!("users-file:{}", host.name);
+        Some((id, host.users.as_deref()?))
+    });
+    for (id, path) in own.into_iter().chain(of_hosts) {
+        if let Err(failure) = super::users_store::read(path) {
+            doctor::mark(findings, &id, failure.message);
+        }
+    }
 }
 
 fn style() -> Style {

@@ -23,6 +23,7 @@ mod running;
 mod serve;
 mod session;
 mod user;
+mod user_options;
 mod users_store;
 mod value;
 mod welcome;

@@ -273,7 +273,9 @@ fn kill(
     let mut here = request(Ask::Sessions, select.clone());
     here.selection.sessions = ids.iter().map(|id| id.session).collect();
     let (chosen, unknown) = choose(ids, &ask_for(&directory, ids, &here)?)?;
-    let (mut ended, mut answered, mut failed) = (0, false, None);
+    let (mut ended, mut answered) = (0, false);
+    // Told at once, but for the last one: where nobody has answered it is why this program fails, which is told then.
+    let mut failed: Option<Failure> = None;
     for (process, sessions) in chosen {
         if sessions.is_empty() {
             continue;
@@ -288,8 +290,11 @@ fn kill(
             // Its sessions have ended with it.
             Err(AskError::Nobody(_)) => continue,
             Err(error) => {
-                eprintln!("ringftpd: {error}; its sessions go on");
-                failed = Some(error);
+                let mut failure = Failure::from(error);
+                failure.message.push_str("; its sessions go on");
+                if let Some(before) = failed.replace(failure) {
+                    eprintln!("ringftpd: {before}");
+                }
                 continue;
             }
         };
@@ -301,8 +306,10 @@ fn kill(
             );
         }
     }
-    if let Some(error) = failed.filter(|_| !answered) {
-        return Err(error.into());
+    match failed {
+        Some(failure) if !answered => return Err(failure),
+        Some(failure) => eprintln!("ringftpd: {failure}"),
+        None => {}
     }
     print(&match ended {
         1 => "1 session ended\n".to_owned(),

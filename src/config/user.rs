@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use super::bandwidth::parse_rate;
 use super::failure::{Exit, Failure};
 use super::quota::parse_quota;
+use super::user_options::{Own, UserOptions, summary};
 use super::{prompt, users_store};
 use crate::auth::{self, Bounds, Permissions, User, UsersError, UsersFile};
 
@@ -30,6 +31,9 @@ pub enum UserCommand {
         bounds: UserBounds,
         #[command(flatten)]
         #[allow(missing_docs)]
+        own: Box<UserOptions>,
+        #[command(flatten)]
+        #[allow(missing_docs)]
         source: PasswordSource,
     },
     /// Change the password of an account.
@@ -47,7 +51,13 @@ pub enum UserCommand {
         #[allow(missing_docs)]
         target: Target,
     },
-    /// List the accounts: name, permissions, home.
+    /// Show an account as the users file has it, without the password.
+    Show {
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        target: Target,
+    },
+    /// List the accounts: name, permissions, home, and what else each has of its own.
     List {
         /// Users file.
         #[arg(long, value_name = "FILE")]
@@ -112,39 +122,71 @@ pub fn run_user_command(command: UserCommand) -> Result<(), Failure> {
             home,
             permissions,
             bounds,
+            own,
             source,
-        } => add(&target, home, permissions, bounds.into(), &source),
+        } => {
+            let new = New {
+                home,
+                permissions,
+                bounds: bounds.into(),
+                own: own.check()?,
+            };
+            add(&target, new, &source)
+        }
         UserCommand::Passwd { target, source } => change_password(&target, &source),
         UserCommand::Remove { target } => {
             users_store::update(&target.users, false, |users| users.remove(&target.name))
         }
-        UserCommand::List { users } => {
-            let file = users_store::read(&users)?.ok_or_else(|| users_store::missing(&users))?;
-            let written = io::stdout().write_all(list(&file).as_bytes());
-            written.map_err(|error| Failure::new(Exit::System, format!("standard output: {error}")))
+        UserCommand::Show { target } => {
+            let file = existing(&target.users)?;
+            let table = file.table_of(&target.name);
+            print(&table.map_err(|error| Failure::file(Exit::Config, &target.users, error))?)
         }
+        UserCommand::List { users } => print(&list(&existing(&users)?)),
     }
 }
 
-fn add(
-    target: &Target,
+fn existing(users: &Path) -> Result<UsersFile, Failure> {
+    users_store::read(users)?.ok_or_else(|| users_store::missing(users))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let written = io::stdout().write_all(text.as_bytes());
+    written.map_err(|error| Failure::new(Exit::System, format!("standard output: {error}")))
+}
+
+/// An account that is to be made.
+struct New {
     home: Option<PathBuf>,
     permissions: Permissions,
     bounds: Bounds,
-    source: &PasswordSource,
-) -> Result<(), Failure> {
+    own: Own,
+}
+
+fn add(target: &Target, new: New, source: &PasswordSource) -> Result<(), Failure> {
     let config = |error: UsersError| Failure::file(Exit::Config, &target.users, error);
     auth::check_user_name(&target.name)
         .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-    let home = home.as_deref().map(usable_home).transpose()?;
+    let home = new.home.as_deref().map(usable_home).transpose()?;
     // Before anybody types a password in vain.
     if let Some(users) = users_store::read(&target.users)?
         && users.contains(&target.name)
     {
         return Err(config(UsersError::Exists(target.name.clone())));
     }
-    let user = User::new(hashed_password(source)?, home, permissions).map_err(config)?;
-    let user = user.with_bounds(bounds);
+    let phc = if new.own.needs_no_password() && !source.password_stdin {
+        // One that nobody knows.
+        let password = auth::random_password();
+        hash(
+            password
+                .map_err(|error| Failure::new(Exit::System, error.to_string()))?
+                .as_bytes(),
+        )?
+    } else {
+        hashed_password(source)?
+    };
+    let user = User::new(phc, home, new.permissions).map_err(config)?;
+    let user = new.own.give_to(user.with_bounds(new.bounds));
     users_store::update(&target.users, true, |users| users.add(&target.name, user))
 }
 
@@ -162,8 +204,11 @@ fn change_password(target: &Target, source: &PasswordSource) -> Result<(), Failu
 }
 
 fn hashed_password(source: &PasswordSource) -> Result<String, Failure> {
-    let password = prompt::new_password(source.password_stdin)?;
-    auth::hash_password(&password).map_err(|error| Failure::new(Exit::System, error.to_string()))
+    hash(&prompt::new_password(source.password_stdin)?)
+}
+
+fn hash(password: &[u8]) -> Result<String, Failure> {
+    auth::hash_password(password).map_err(|error| Failure::new(Exit::System, error.to_string()))
 }
 
 fn usable_home(home: &Path) -> Result<PathBuf, Failure> {
@@ -174,13 +219,17 @@ fn usable_home(home: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(home).map_err(|error| wrong(&error.to_string()))
 }
 
-/// A table of the accounts, columns separated by tabs.
+/// A table of the accounts, columns separated by tabs; the last one only where there is something in it.
 fn list(users: &UsersFile) -> String {
     let lines = users.iter().map(|(name, user)| {
         let home = user
             .home()
             .map_or_else(|| "-".into(), Path::to_string_lossy);
-        format!("{name}\t{}\t{home}\n", user.permissions())
+        let own = match summary(user) {
+            own if own.is_empty() => own,
+            own => format!("\t{own}"),
+        };
+        format!("{name}\t{}\t{home}{own}\n", user.permissions())
     });
     lines.collect()
 }

@@ -17,7 +17,6 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
 
-use super::Input;
 use super::facts::{Certificate, Link};
 use crate::limits;
 use crate::sys::host::cause;
@@ -31,12 +30,16 @@ const WEAK_SIGNATURES: [&str; 4] = [
     "1.2.840.10045.4.1",
 ];
 
-/// The certificate that the input names; `None` when it names none.
-pub(super) fn read(input: &Input, now: SystemTime) -> Option<Certificate> {
-    let (certificate, key) = (input.certificate.as_deref()?, input.key.as_deref()?);
+/// A chain and its key; `roots`: the authorities that programs of this machine trust.
+pub(super) fn read(
+    certificate: &Path,
+    key: &Path,
+    roots: &RootCertStore,
+    now: SystemTime,
+) -> Certificate {
     let problem = tls::Identity::load(certificate, key).err();
     let mut facts = match read_pem(certificate) {
-        Ok(chain) => examine(&chain, &system_roots(), now),
+        Ok(chain) => examine(&chain, roots, now),
         Err(problem) => Certificate {
             problem: Some(problem),
             ..Certificate::default()
@@ -46,21 +49,27 @@ pub(super) fn read(input: &Input, now: SystemTime) -> Option<Certificate> {
     if let Some(problem) = problem {
         facts.problem = Some(problem.to_string());
     }
-    Some(facts)
+    facts
 }
 
-fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+/// The octets of a PEM file, as many as the server reads.
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     let mut pem = Vec::new();
     File::open(path)
         .and_then(|file| file.take(limits::PEM_FILE_OCTETS_MAX).read_to_end(&mut pem))
         .map_err(|error| cause(&error))?;
+    Ok(pem)
+}
+
+fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = read_file(path)?;
     rustls_pemfile::certs(&mut pem.as_slice())
         .collect::<Result<_, _>>()
         .map_err(|error| error.to_string())
 }
 
 /// The authorities that programs of this machine trust.
-fn system_roots() -> RootCertStore {
+pub(super) fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots
@@ -123,7 +132,7 @@ fn leads_to(
     verify_server_cert_signed_by_trust_anchor(&leaf, roots, intermediates, time, algorithms).is_ok()
 }
 
-fn link(certificate: &X509Certificate<'_>) -> Link {
+pub(super) fn link(certificate: &X509Certificate<'_>) -> Link {
     let names = certificate
         .subject_alternative_name()
         .ok()
@@ -194,7 +203,7 @@ fn key(certificate: &X509Certificate<'_>) -> (String, Option<usize>) {
     }
 }
 
-fn time(time: &ASN1Time) -> Option<SystemTime> {
+pub(super) fn time(time: &ASN1Time) -> Option<SystemTime> {
     let seconds = u64::try_from(time.timestamp()).ok()?;
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }

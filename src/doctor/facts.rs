@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+pub use super::clients::{Authority, ClientFacts, RevocationList};
+pub use super::hosts::HostFacts;
 use crate::sys::host::RingProblem;
 use crate::tls::probe;
 
@@ -47,6 +49,10 @@ pub struct Facts {
     pub key: Option<FileFacts>,
     /// The directory that is to be served.
     pub directory: Option<DirectoryFacts>,
+    /// Virtual hosts.
+    pub hosts: Vec<HostFacts>,
+    /// Authorities of client certificates.
+    pub clients: Option<ClientFacts>,
     /// Now.
     pub now: Option<SystemTime>,
     /// Who runs the doctor.
@@ -196,6 +202,8 @@ pub struct DirectoryFacts {
     pub path: PathBuf,
     /// Why it cannot be used.
     pub problem: Option<String>,
+    /// The account that root is to become, if that one cannot list it.
+    pub barred: Option<String>,
     /// Permission bits.
     pub mode: u32,
     /// The type of its file system.

@@ -3,7 +3,9 @@
 
 pub mod certificate;
 mod checks;
+pub mod clients;
 pub mod facts;
+pub mod hosts;
 pub mod machine;
 mod report;
 mod text;
@@ -16,7 +18,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use checks::examine;
+pub use clients::ClientInput;
 pub use facts::Facts;
+pub use hosts::HostInput;
 pub use machine::Machine;
 pub use report::{Counts, KernelTls, Report, SuiteRow};
 pub use text::Style;
@@ -42,6 +46,12 @@ pub struct Input {
     pub passive_ports: RangeInclusive<u16>,
     /// Sessions at once; `None` when nobody said.
     pub connections_max: Option<u32>,
+    /// The account that root is to become.
+    pub run_as: Option<String>,
+    /// Virtual hosts.
+    pub hosts: Vec<HostInput>,
+    /// What client certificates are judged by.
+    pub clients: ClientInput,
 }
 
 impl Input {
@@ -96,9 +106,9 @@ pub enum Group {
     Hardware,
     /// Clock and time.
     Time,
-    /// Certificate and key.
+    /// Certificates and keys, those of virtual hosts, and authorities of client certificates.
     Certificate,
-    /// Users file and directory.
+    /// Users files, key files, directories.
     Files,
 }
 

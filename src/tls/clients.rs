@@ -13,8 +13,8 @@ use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
 };
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
     SignatureScheme,
@@ -193,7 +193,10 @@ impl Authorities {
             builder = builder.with_crls(lists);
         }
         Ok(Self {
-            verifier: builder.build().map_err(|error| bad(&error))?,
+            verifier: builder.build().map_err(|error| match error {
+                VerifierBuilderError::InvalidCrl(_) => ClientsError::Revocations(error.to_string()),
+                _ => bad(&error),
+            })?,
             roots,
             revoked,
         })
@@ -363,6 +366,9 @@ impl ClientCertVerifier for Verifier {
         self.clients.algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod stale;
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod crowd;
+mod hosts;
 mod listing;
 mod processes;
 mod terminal;

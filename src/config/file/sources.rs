@@ -17,6 +17,7 @@ use super::problem::{Place, Problem, Problems};
 use super::sections::{SECTIONS, Structures};
 use super::table::{Change, Key, Kind, Table, UNSET, serve_command};
 use super::words::{absolute, first_line, parse_serve, raw, words_given};
+use crate::config::hosts::HostsOptions;
 use crate::config::{Checked, Exit, Failure, ServeOptions};
 
 /// Why there is no configuration.
@@ -192,6 +193,15 @@ impl Sources {
         let matches = parse_serve(&self.words(from_file.chain(given))).map_err(usage)?;
         let options = ServeOptions::from_arg_matches(&matches).map_err(usage)?;
         Ok((options, matches))
+    }
+
+    /// The virtual hosts of the file, as far as they make sense.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(in crate::config) fn hosts(&self) -> Result<HostsOptions, Failure> {
+        let parsed = self.parse_file(self.file_name(), &self.read()?);
+        Ok(parsed.structures.hosts)
     }
 
     /// The contents of the file, empty without one.

@@ -1,12 +1,13 @@
 //! Certificate and key.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::doctor::facts::{Certificate, Link};
 use crate::doctor::{Facts, Finding, Group, Input, Severity};
 use crate::limits;
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Fewest bits of an RSA key that clients of today accept (CA/Browser Forum BR 6.1.5; OpenSSL's security level 2).
 const RSA_BITS_MIN: usize = 2048;
 
@@ -27,7 +28,16 @@ pub(super) fn check(input: &Input, facts: &Facts) -> Vec<Finding> {
     let path = input
         .certificate
         .as_deref()
-        .map_or_else(String::new, |path| path.display().to_string());
+        .unwrap_or_else(|| Path::new(""));
+    judge(path, certificate, facts.now)
+}
+
+/// A chain and its key.
+pub(super) fn judge(
+    path: &Path,
+    certificate: &Certificate,
+    now: Option<SystemTime>,
+) -> Vec<Finding> {
     let pair = finding("certificate")
         .wanted("a chain and its key that can be used")
         .why("the server does not start without, and keeps the old one on SIGHUP");
@@ -48,12 +58,12 @@ pub(super) fn check(input: &Input, facts: &Facts) -> Vec<Finding> {
         names => names.join(", "),
     };
     let mut findings = vec![
-        pair.measured(format!("{path}: {subject}; key {}", leaf.key)),
+        pair.measured(format!("{}: {subject}; key {}", path.display(), leaf.key)),
         chain(certificate, leaf),
         key(leaf),
         names(leaf),
     ];
-    if let Some(now) = facts.now {
+    if let Some(now) = now {
         findings.push(dates(certificate, now));
     }
     findings

@@ -22,29 +22,47 @@ const FREE_PERCENT_MIN: u64 = 5;
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(file) = &facts.config {
-        findings.push(configuration(file, facts));
+        let why = "it names what is served, to whom, and the account that root becomes";
+        findings.push(exclusive("config-file", file, facts, why));
     }
     if let Some(file) = &facts.users {
-        // The group may be that of a service that is not the owner.
-        findings.push(secret("users-file", file, facts, 0o037, "640"));
+        findings.push(secret("users-file", file, facts));
     }
     if let Some(file) = &facts.key {
-        // Debian's group ssl-cert may read keys.
-        findings.push(secret("key-file", file, facts, 0o037, "640"));
+        findings.push(secret("key-file", file, facts));
+    }
+    for (id, file) in facts.clients.iter().flat_map(|clients| clients.files()) {
+        findings.push(exclusive(
+            id,
+            file,
+            facts,
+            "whoever changes it decides whose certificates are accepted",
+        ));
     }
     if let Some(directory) = &facts.directory {
         findings.push(access(directory));
         if directory.problem.is_none() {
-            findings.push(file_system(directory));
-            findings.extend(access_times(directory));
-            findings.extend(space(directory));
+            findings.extend(volume(directory));
         }
     }
     findings
 }
 
+/// What holds a directory.
+pub(super) fn volume(directory: &DirectoryFacts) -> Vec<Finding> {
+    let mut findings = vec![file_system(directory)];
+    findings.extend(access_times(directory));
+    findings.extend(space(directory));
+    findings
+}
+
+/// The mode that a file with secrets should have, and the bits that it must not: the group may be that of a service that is
+/// not the owner; Debian's group ssl-cert may read keys.
+const SECRET: (u32, &str) = (0o037, "640");
+
 /// A file with secrets: readable by this account, by few others, and replaceable by nobody.
-fn secret(id: &str, file: &FileFacts, facts: &Facts, forbidden: u32, mode: &str) -> Finding {
+pub(super) fn secret(id: &str, file: &FileFacts, facts: &Facts) -> Finding {
+    let (forbidden, mode) = SECRET;
     let path = file.path.display().to_string();
     let finding = Finding::new(id, Group::Files)
         .wanted(format!(
@@ -79,16 +97,30 @@ fn secret(id: &str, file: &FileFacts, facts: &Facts, forbidden: u32, mode: &str)
     replaceable(finding, file, facts)
 }
 
-/// The configuration file: whoever changes it decides what the server does. That it can be read has been shown.
-fn configuration(file: &FileFacts, facts: &Facts) -> Finding {
+/// A file without secrets that only its owner may change: readable by this account, and replaceable by nobody.
+fn exclusive(id: &str, file: &FileFacts, facts: &Facts, why: &str) -> Finding {
     let path = file.path.display().to_string();
-    let finding = Finding::new("config-file", Group::Files)
-        .wanted("writable by its owner alone, of root or the server's account")
-        .why("it names what is served, to whom, and the account that root becomes")
-        .measured(format!(
-            "{path}: mode {:03o}, of user {}",
-            file.mode, file.owner
-        ));
+    let finding = Finding::new(id, Group::Files)
+        .wanted(
+            "readable by the server, writable by its owner alone, of root or the server's account",
+        )
+        .why(why);
+    if let Some(problem) = &file.problem {
+        let remedy = match file.mode {
+            // What cannot even be looked at has no mode.
+            0 => "give the path of a PEM file".to_owned(),
+            _ => format!(
+                "run the doctor as the account that starts the server; as root: chmod a+r {}",
+                quoted(&path)
+            ),
+        };
+        let finding = finding.measured(format!("{path}: {problem}"));
+        return finding.bad(Severity::Error, remedy);
+    }
+    let finding = finding.measured(format!(
+        "{path}: mode {:03o}, of user {}",
+        file.mode, file.owner
+    ));
     if file.mode & 0o022 != 0 {
         return finding.bad(Severity::Warning, format!("chmod go-w {}", quoted(&path)));
     }
@@ -119,7 +151,7 @@ fn replaceable(finding: Finding, file: &FileFacts, facts: &Facts) -> Finding {
     }
 }
 
-fn access(directory: &DirectoryFacts) -> Finding {
+pub(super) fn access(directory: &DirectoryFacts) -> Finding {
     let path = directory.path.display().to_string();
     let finding = Finding::new("directory", Group::Files)
         .wanted("readable by the server, not writable by everybody")
@@ -128,6 +160,17 @@ fn access(directory: &DirectoryFacts) -> Finding {
         return finding.measured(format!("{path}: {problem}")).bad(
             Severity::Error,
             format!("install -d -o ringftpd -g ringftpd {}", quoted(&path)),
+        );
+    }
+    if let Some(account) = &directory.barred {
+        let measured = format!("{path}: the account `{account}` cannot list it");
+        return finding.measured(measured).bad(
+            Severity::Error,
+            format!(
+                "chown {} {}, or name another account with --run-as",
+                quoted(account),
+                quoted(&path)
+            ),
         );
     }
     let open = directory.mode & 0o002 != 0 && directory.mode & 0o1000 == 0;

@@ -1,8 +1,10 @@
 //! Judgements: pure functions from facts to findings, a file for each subject.
 
 mod certificate;
+mod clients;
 mod files;
 mod hardware;
+mod hosts;
 mod kernel;
 mod ports;
 mod resources;
@@ -19,7 +21,9 @@ pub fn examine(input: &Input, facts: &Facts) -> Vec<Finding> {
     findings.extend(ports::check(input, facts));
     findings.extend(hardware::check(facts));
     findings.extend(certificate::check(input, facts));
+    findings.extend(clients::check(facts));
     findings.extend(files::check(facts));
+    findings.extend(hosts::check(facts));
     // A stable sort: within one severity they stay as the checks gave them.
     findings.sort_by_key(|finding| (finding.group, std::cmp::Reverse(finding.severity)));
     findings

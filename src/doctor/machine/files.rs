@@ -3,13 +3,16 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use super::Machine;
+use crate::doctor::Input;
 use crate::doctor::facts::{DirectoryFacts, FileFacts};
 use crate::sys::host::cause;
+use crate::sys::identity;
 
 /// Owner, mode and usability of a file.
-pub(super) fn file(path: &Path) -> FileFacts {
+pub(in crate::doctor) fn file(path: &Path) -> FileFacts {
     let mut facts = FileFacts {
         path: path.to_path_buf(),
         problem: None,
@@ -47,7 +50,7 @@ fn open_parent(path: &Path) -> Option<std::path::PathBuf> {
 
 impl Machine {
     /// The directory that is to be served, and its file system.
-    pub(super) fn directory(&self, path: &Path) -> DirectoryFacts {
+    pub(in crate::doctor) fn directory(&self, path: &Path) -> DirectoryFacts {
         let mut facts = DirectoryFacts {
             path: path.to_path_buf(),
             ..DirectoryFacts::default()
@@ -81,6 +84,37 @@ impl Machine {
             facts.mount_options = options;
         }
         facts
+    }
+}
+
+impl Machine {
+    /// The account that root is to become, if from `start` it cannot list `directory`. Tried out by a process that is that
+    /// account, with its groups: modes alone do not tell (ACLs).
+    pub(in crate::doctor) fn barred(
+        &self,
+        input: &Input,
+        start: &Path,
+        directory: &Path,
+    ) -> Option<String> {
+        const TEST: &str = r#"test -r "$1" && test -x "$1""#;
+        let name = input.run_as.as_deref()?;
+        let account = identity::find_by_name(name).ok()??;
+        if !self.is_live() || !identity::is_root() || account.is_root() || !start.is_dir() {
+            return None;
+        }
+        let status = Command::new("setpriv")
+            .arg(format!("--reuid={}", account.user))
+            .arg(format!("--regid={}", account.group))
+            .args(["--init-groups", "--", "sh", "-c", TEST, "sh"])
+            .arg(directory)
+            .current_dir(start)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .ok()?;
+        // Other statuses are setpriv's own: it is not known then.
+        (status.code() == Some(1)).then(|| name.to_owned())
     }
 }
 

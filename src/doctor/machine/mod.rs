@@ -1,10 +1,11 @@
 //! Reads the facts: /proc, /sys and what programs of the system print. No judgement.
 
 mod cards;
-mod files;
+pub(super) mod files;
 mod firewall;
 mod processes;
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
@@ -12,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
-use super::certificate;
-use super::facts::{Account, Clock, Facts, Processors};
+use super::facts::{Account, Clock, DirectoryFacts, Facts, Processors};
 use super::{Input, tuning};
+use super::{certificate, clients, hosts};
 use crate::sys::{clock, host, identity};
 
 /// Most octets of a file or of a program's output that are read.
@@ -61,6 +62,10 @@ impl Machine {
         }
     }
 
+    fn is_live(&self) -> bool {
+        self.live
+    }
+
     /// Reads everything except io_uring and kernel TLS, which are tried out elsewhere.
     #[must_use]
     pub fn facts(&self, input: &Input) -> Facts {
@@ -74,6 +79,8 @@ impl Machine {
             })
             .collect();
         let (limits, programs) = self.processes();
+        let roots = LazyCell::new(certificate::system_roots);
+        let pair = input.certificate.as_deref().zip(input.key.as_deref());
         let mut facts = Facts {
             kernel: self
                 .text("proc/sys/kernel/osrelease")
@@ -87,11 +94,22 @@ impl Machine {
             tracked_connections: self.number("proc/sys/net/netfilter/nf_conntrack_count"),
             firewall: self.firewall(&programs),
             programs,
-            certificate: certificate::read(input, now),
+            certificate: pair.map(|(chain, key)| certificate::read(chain, key, &roots, now)),
             config: input.config.as_deref().map(files::file),
             users: input.users.as_deref().map(files::file),
             key: input.key.as_deref().map(files::file),
-            directory: input.directory.as_deref().map(|path| self.directory(path)),
+            directory: input.directory.as_deref().map(|path| {
+                // The server starts inside: directories above it do not matter.
+                let barred = self.barred(input, path, Path::new("."));
+                let facts = self.directory(path);
+                DirectoryFacts { barred, ..facts }
+            }),
+            hosts: input
+                .hosts
+                .iter()
+                .map(|host| hosts::read(self, input, host, &roots, now))
+                .collect(),
+            clients: clients::read(&input.clients),
             now: Some(now),
             account: account(),
             ..Facts::default()

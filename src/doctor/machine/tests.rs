@@ -1,6 +1,7 @@
 use std::fs;
 
 use super::*;
+use crate::doctor::ClientInput;
 
 fn put(root: &Path, files: &[(&str, &str)]) {
     for (path, text) in files {
@@ -21,6 +22,9 @@ fn input() -> Input {
         implicit: Vec::new(),
         passive_ports: 40000..=49999,
         connections_max: None,
+        run_as: None,
+        hosts: Vec::new(),
+        clients: ClientInput::default(),
     }
 }
 

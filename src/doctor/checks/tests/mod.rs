@@ -1,3 +1,4 @@
+mod others;
 mod things;
 
 use std::path::PathBuf;
@@ -5,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 use crate::doctor::facts::*;
-use crate::doctor::{Severity, tuning};
+use crate::doctor::{ClientInput, Severity, tuning};
 use crate::sys::host::RingProblem;
 use crate::tls::probe::Problem;
 
@@ -20,6 +21,9 @@ fn input() -> Input {
         implicit: vec!["[::]:990".parse().unwrap()],
         passive_ports: 40000..=49999,
         connections_max: Some(1000),
+        run_as: None,
+        hosts: Vec::new(),
+        clients: ClientInput::default(),
     }
 }
 

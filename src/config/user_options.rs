@@ -1,0 +1,116 @@
+//! Options of `ringftpd user add` beside rights and bounds: rules for files, certificates, and the welcome.
+
+use clap::Args;
+
+use super::{Exit, Failure};
+use crate::auth::{
+    BadCertificates, Certificates, FileRules, Mount, NamePattern, PathRule, Personal, User, Welcome,
+};
+use crate::limits;
+
+const FILES: &str = "Files";
+const LOGIN: &str = "Login";
+
+/// What an account has of its own, in addition to what holds for all.
+#[derive(Debug, Args)]
+pub struct UserOptions {
+    /// Permissions at a path and below it, instead of --permissions: /incoming=write,make-directory; nothing after `=` for none. Repeatable.
+    #[arg(long, value_name = "PATH=LIST", help_heading = FILES)]
+    pub path_permissions: Vec<PathRule>,
+    /// A directory of this system, seen at a path: /music=/srv/music; --path-permissions for that path says what may be done there. Repeatable.
+    #[arg(long, value_name = "PATH=DIR", help_heading = FILES)]
+    pub mount: Vec<Mount>,
+    /// Names that listings leave out, as `*.tmp`; whoever knows such a name can use it. Repeatable.
+    #[arg(long, value_name = "PATTERN", help_heading = FILES)]
+    pub hidden_name: Vec<NamePattern>,
+    /// Names that are as if absent, as `.ht*`; none can be made. Repeatable.
+    #[arg(long, value_name = "PATTERN", help_heading = FILES)]
+    pub denied_name: Vec<NamePattern>,
+    /// A TLS client certificate that logs in: sha256: and its fingerprint in hexadecimal digits, with or without colons; or
+    /// subject:CN=alice,O=Example, vouched for by --client-ca of `ringftpd serve`. Repeatable.
+    #[arg(long, value_name = "CERTIFICATE", help_heading = LOGIN)]
+    pub certificate: Vec<String>,
+    /// What a certificate is good for: `enough`, as is the password; `only`, and no password is asked for here; `and-password`, both are
+    /// needed [default: enough].
+    #[arg(long, value_name = "enough|only|and-password", help_heading = LOGIN)]
+    pub certificate_login: Option<String>,
+    /// What the account is told at login: up to 50 lines of at most 500 octets, separated by line ends [default: that of its virtual host].
+    #[arg(long, value_name = "TEXT", help_heading = LOGIN)]
+    pub welcome: Option<String>,
+}
+
+// The numbers in the help above.
+const _: () = assert!(limits::WELCOME_LINES_MAX == 50 && limits::WELCOME_LINE_OCTETS_MAX == 500);
+
+/// The same, checked as a users file is.
+pub(super) struct Own {
+    rules: FileRules,
+    personal: Personal,
+}
+
+impl UserOptions {
+    pub(super) fn check(self) -> Result<Own, Failure> {
+        let usage = |option: &str, problem: &dyn std::fmt::Display| {
+            Failure::new(Exit::Usage, format!("{option}{problem}"))
+        };
+        let rules = FileRules::of_lists(
+            self.path_permissions,
+            self.mount,
+            self.hidden_name,
+            self.denied_name,
+        );
+        let login = self.certificate_login.as_deref();
+        let certificates = Certificates::parse(&self.certificate, login);
+        let certificates = certificates.map_err(|problem| match problem {
+            BadCertificates::Login | BadCertificates::None => {
+                usage("--certificate-login: ", &problem)
+            }
+            _ => usage("--certificate: ", &problem),
+        })?;
+        let welcome = self.welcome.as_deref().map(Welcome::parse).transpose();
+        Ok(Own {
+            rules: rules.map_err(|problem| usage("", &problem))?,
+            personal: Personal {
+                certificates,
+                welcome: welcome
+                    .map_err(|problem| usage("--welcome: ", &problem))?
+                    .flatten(),
+            },
+        })
+    }
+}
+
+impl Own {
+    /// Whether a password opens nothing.
+    pub(super) fn needs_no_password(&self) -> bool {
+        self.personal.certificates.login() == Some("only")
+    }
+
+    pub(super) fn give_to(self, user: User) -> User {
+        user.with_file_rules(self.rules)
+            .with_personal(self.personal)
+    }
+}
+
+/// What an account has of its own, in a few words for a list; empty where there is nothing.
+pub(super) fn summary(user: &User) -> String {
+    let rules = user.file_rules();
+    let personal = user.personal();
+    let counts = [
+        ("paths", rules.paths().len()),
+        ("mounts", rules.mounts().len()),
+        ("hidden", rules.hidden().len()),
+        ("denied", rules.denied().len()),
+        (
+            "certificates",
+            personal.certificates.listed().map_or(0, |list| list.len()),
+        ),
+        ("welcome", usize::from(personal.welcome.is_some())),
+    ];
+    let there = counts.iter().filter(|(_, count)| *count > 0);
+    let words = there.map(|(word, count)| match *word {
+        "welcome" => (*word).to_owned(),
+        _ => format!("{word}={count}"),
+    });
+    words.collect::<Vec<_>>().join(",")
+}

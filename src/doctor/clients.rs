@@ -1,0 +1,122 @@
+//! Authorities of client certificates, and their revocation lists.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
+
+use super::certificate::{link, read_file, time};
+use super::facts::{FileFacts, Link};
+use super::machine::files::file;
+use crate::tls::{Clients, ClientsError};
+
+/// Which files client certificates are judged by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientInput {
+    /// Authorities, PEM.
+    pub authorities: Option<PathBuf>,
+    /// Their revocation lists, PEM.
+    pub revocations: Option<PathBuf>,
+}
+
+/// What was measured of these files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientFacts {
+    /// The file of the authorities.
+    pub authorities_file: FileFacts,
+    /// Why it cannot be used, with the remedy.
+    pub authorities_problem: Option<String>,
+    /// Each authority in it.
+    pub authorities: Vec<Authority>,
+    /// The file of the revocation lists, if there is one.
+    pub revocations_file: Option<FileFacts>,
+    /// Why it cannot be used, with the remedy.
+    pub revocations_problem: Option<String>,
+    /// Each list in it.
+    pub lists: Vec<RevocationList>,
+}
+
+/// One authority.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Authority {
+    /// Its certificate.
+    pub certificate: Link,
+    /// Whether one of the lists is of its name.
+    pub has_list: bool,
+}
+
+/// One revocation list (RFC 5280 section 5).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RevocationList {
+    /// Its issuer.
+    pub issuer: String,
+    /// thisUpdate.
+    pub issued: Option<SystemTime>,
+    /// nextUpdate.
+    pub next: Option<SystemTime>,
+    /// Certificates that it revokes.
+    pub entries: usize,
+}
+
+impl ClientFacts {
+    /// The files, with the names of the findings about them.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&'static str, &FileFacts)> {
+        let lists = self.revocations_file.as_ref();
+        [("client-ca-file", &self.authorities_file)]
+            .into_iter()
+            .chain(lists.map(|file| ("client-crl-file", file)))
+    }
+}
+
+/// `None` without authorities: then there are no lists either.
+pub(super) fn read(input: &ClientInput) -> Option<ClientFacts> {
+    let path = input.authorities.as_deref()?;
+    let mut facts = ClientFacts {
+        authorities_file: file(path),
+        authorities_problem: None,
+        authorities: Vec::new(),
+        revocations_file: input.revocations.as_deref().map(file),
+        revocations_problem: None,
+        lists: Vec::new(),
+    };
+    // A file that cannot be read is told of as a file.
+    let readable = |path: &Path| read_file(path).ok();
+    let Some(pem) = readable(path) else {
+        return Some(facts);
+    };
+    let lists = input.revocations.as_deref().and_then(readable);
+    // The server's own words.
+    match Clients::new(true, Some(&pem), lists.as_deref()) {
+        Err(error @ ClientsError::Authorities(_)) => {
+            facts.authorities_problem = Some(error.to_string());
+        }
+        Err(error @ ClientsError::Revocations(_)) => {
+            facts.revocations_problem = Some(error.to_string());
+        }
+        Ok(_) => {}
+    }
+    let mut issuers = Vec::new();
+    for der in rustls_pemfile::crls(&mut lists.unwrap_or_default().as_slice()).flatten() {
+        if let Ok((_, list)) = CertificateRevocationList::from_der(&der) {
+            issuers.push(list.issuer().as_raw().to_vec());
+            facts.lists.push(RevocationList {
+                issuer: list.issuer().to_string(),
+                issued: time(&list.last_update()),
+                next: list.next_update().as_ref().and_then(time),
+                entries: list.iter_revoked_certificates().count(),
+            });
+        }
+    }
+    for der in rustls_pemfile::certs(&mut pem.as_slice()).flatten() {
+        if let Ok((_, parsed)) = X509Certificate::from_der(&der) {
+            let name = parsed.subject().as_raw();
+            facts.authorities.push(Authority {
+                has_list: issuers.iter().any(|issuer| issuer == name),
+                certificate: link(&parsed),
+            });
+        }
+    }
+    Some(facts)
+}

@@ -1,0 +1,271 @@
+//! Virtual hosts, authorities of client certificates and their revocation lists.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber, date_time_ymd,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{doctor, finding, report};
+use crate::common::skip;
+
+/// A directory with a configuration file.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn put(&self, name: &str, text: &str, mode: u32) {
+        fs::write(self.path(name), text).unwrap();
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// A certificate for these names until this year, and its key.
+    fn certificate(&self, name: &str, names: &[&str], year: i32) {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_after = date_time_ymd(year, 1, 1);
+        let certificate = params.self_signed(&key).unwrap();
+        self.put(&format!("{name}.pem"), &certificate.pem(), 0o644);
+        self.put(&format!("{name}.key"), &key.serialize_pem(), 0o600);
+    }
+
+    fn examine(&self, config: &str) -> (Value, i32) {
+        self.put("c.toml", config, 0o644);
+        report(&["--config", self.path("c.toml").to_str().unwrap()])
+    }
+}
+
+/// What was found, and how bad it is.
+fn found<'a>(report: &'a Value, id: &str) -> (&'a str, &'a str) {
+    let finding = finding(report, id);
+    (
+        finding["severity"].as_str().unwrap(),
+        finding["measured"].as_str().unwrap(),
+    )
+}
+
+const HOSTS: &str = "directory = \".\"\n\
+    [[hosts]]\nnames = [\"one.example\", \"*.one.example\"]\ncert = \"one.pem\"\nkey = \"one.key\"\nusers = \"one.toml\"\ndirectory = \"one\"\n\
+    [[hosts]]\nnames = [\"two.example\"]\ncert = \"two.pem\"\nkey = \"two.key\"\n\
+    [[hosts]]\nnames = [\"three.example\"]\nusers = \"none.toml\"\ndirectory = \"missing\"\n";
+
+#[test]
+fn the_files_of_each_host_are_looked_at() {
+    let place = Place::new();
+    place.certificate("one", &["one.example", "*.one.example"], 2099);
+    place.certificate("two", &["other.example"], 2020);
+    place.put("one.toml", "", 0o600);
+    fs::create_dir(place.path("one")).unwrap();
+    let (told, status) = place.examine(HOSTS);
+    assert_eq!(status, 69);
+    for id in [
+        "certificate:one.example",
+        "certificate-dates:one.example",
+        "certificate-names:one.example",
+        "key-file:one.example",
+        "users-file:one.example",
+        "directory:one.example",
+        "key-file:two.example",
+    ] {
+        assert_eq!(found(&told, id).0, "ok", "{id}: {told:#}");
+    }
+    let (severity, measured) = found(&told, "certificate-dates:two.example");
+    assert_eq!(severity, "error");
+    assert!(measured.starts_with("expired "), "{measured}");
+    assert_eq!(
+        found(&told, "certificate-names:two.example"),
+        ("warning", "other.example; not for two.example")
+    );
+    assert_eq!(found(&told, "users-file:three.example").0, "error");
+    assert_eq!(found(&told, "directory:three.example").0, "error");
+    let fix = finding(&told, "directory:three.example")["fix"].as_str();
+    let missing = place.path("missing");
+    assert!(fix.unwrap().ends_with(missing.to_str().unwrap()), "{fix:?}");
+
+    // The text names the host as well, and the line of a users file.
+    place.put("one.toml", "[users.ann]\npassword = \"hunter2\"\n", 0o644);
+    let output = doctor(&["--config", place.path("c.toml").to_str().unwrap()]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("users-file:one.example"), "{text}");
+    assert!(text.contains("one.toml:2"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+
+    place.certificate("two", &["two.example"], 2099);
+    place.put(
+        "two.key",
+        &KeyPair::generate().unwrap().serialize_pem(),
+        0o644,
+    );
+    let (told, _) = place.examine(HOSTS);
+    let (severity, measured) = found(&told, "certificate:two.example");
+    assert_eq!(severity, "error");
+    assert!(measured.contains("does not belong"), "{measured}");
+    assert_eq!(found(&told, "key-file:two.example").0, "warning");
+}
+
+#[test]
+fn a_host_without_a_certificate_shows_the_servers() {
+    let place = Place::new();
+    place.certificate("own", &["files.example", "*.pub.example"], 2099);
+    let config = "[accounts]\ncert = \"own.pem\"\nkey = \"own.key\"\n\
+        [[hosts]]\nnames = [\"a.pub.example\"]\n[[hosts]]\nnames = [\"b.example\"]\n";
+    let (told, status) = place.examine(config);
+    assert_eq!(status, 0, "{told:#}");
+    assert_eq!(found(&told, "certificate-names:a.pub.example").0, "ok");
+    assert_eq!(
+        found(&told, "certificate-names:b.example"),
+        (
+            "warning",
+            "the server's, for files.example, *.pub.example; not for b.example"
+        )
+    );
+}
+
+struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+fn authority(name: &str, year: i32) -> Authority {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.not_after = date_time_ymd(year, 1, 1);
+    let pem = params.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(params, key);
+    Authority { pem, issuer }
+}
+
+fn list(authority: &Authority, year: i32) -> String {
+    let list = CertificateRevocationListParams {
+        this_update: date_time_ymd(2020, 1, 1),
+        next_update: date_time_ymd(year, 1, 1),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    list.signed_by(&authority.issuer).unwrap().pem().unwrap()
+}
+
+#[test]
+fn authorities_and_revocation_lists_are_looked_at() {
+    let place = Place::new();
+    let (one, two) = (authority("One", 2099), authority("Two", 2099));
+    let config = "[accounts]\nclient-cert = \"required\"\nclient-ca = \"ca.pem\"\nclient-crl = \"crl.pem\"\n";
+    place.put("ca.pem", &format!("{}{}", one.pem, two.pem), 0o644);
+    let lists = format!("{}{}", list(&one, 2098), list(&two, 2099));
+    place.put("crl.pem", &lists, 0o644);
+    let (told, status) = place.examine(config);
+    assert_eq!(status, 0, "{told:#}");
+    for id in [
+        "client-ca",
+        "client-ca-dates",
+        "client-ca-file",
+        "client-crl",
+        "client-crl-dates",
+        "client-crl-file",
+    ] {
+        assert_eq!(found(&told, id).0, "ok", "{id}: {told:#}");
+    }
+    assert!(found(&told, "client-ca").1.contains("CN=Two"), "{told:#}");
+
+    place.put("crl.pem", &list(&one, 2021), 0o666);
+    place.put(
+        "ca.pem",
+        &format!("{}{}", one.pem, authority("Two", 2021).pem),
+        0o644,
+    );
+    let (told, status) = place.examine(config);
+    assert_eq!(status, 0, "the server runs with them: {told:#}");
+    let (severity, measured) = found(&told, "client-crl-dates");
+    assert_eq!(severity, "warning");
+    assert!(measured.starts_with("out of date for "), "{measured}");
+    let dates = finding(&told, "client-crl-dates");
+    let why = dates["why"].as_str().unwrap();
+    assert!(why.contains("revoked since are still accepted"), "{why}");
+    let (severity, measured) = found(&told, "client-crl");
+    assert_eq!(severity, "warning");
+    assert!(measured.ends_with("no list of CN=Two"), "{measured}");
+    let (severity, measured) = found(&told, "client-ca-dates");
+    assert_eq!(severity, "warning");
+    assert!(measured.starts_with("expired ") && measured.ends_with("CN=Two"));
+    let fix = &finding(&told, "client-crl-file")["fix"];
+    let wanted = format!("chmod go-w {}", place.path("crl.pem").display());
+    assert_eq!(fix.as_str(), Some(wanted.as_str()));
+
+    place.put("crl.pem", "nothing", 0o644);
+    let (told, status) = place.examine(config);
+    assert_eq!((status, found(&told, "client-crl").0), (69, "error"));
+    place.put("ca.pem", "nothing", 0o644);
+    let (told, _) = place.examine(config);
+    assert_eq!(found(&told, "client-ca").0, "error");
+    fs::remove_file(place.path("ca.pem")).unwrap();
+    let (told, status) = place.examine(config);
+    assert_eq!((status, found(&told, "client-ca-file").0), (69, "error"));
+
+    place.put("ca.pem", &one.pem, 0o644);
+    let ca = place.path("ca.pem");
+    let words = [
+        "--client-cert",
+        "optional",
+        "--client-ca",
+        ca.to_str().unwrap(),
+    ];
+    let (told, status) = report(&words);
+    assert_eq!((status, found(&told, "client-crl").0), (0, "advice"));
+}
+
+#[test]
+fn directories_must_be_open_to_the_account_that_root_becomes() {
+    let present = |program: &str| {
+        std::process::Command::new(program)
+            .arg("--version")
+            .output()
+    };
+    if !rustix::process::geteuid().is_root() || present("setpriv").is_err() {
+        skip("only root becomes another account, and setpriv is needed");
+        return;
+    }
+    let place = Place::new();
+    let open = |name: &str, mode| {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(place.path(name), mode).unwrap();
+    };
+    for name in ["served", "one"] {
+        fs::create_dir(place.path(name)).unwrap();
+        open(name, 0o755);
+    }
+    // Nobody gets by it, but the server starts inside.
+    open("", 0o700);
+    let config = "directory = \"served\"\n[process]\nrun-as = \"nobody\"\n\
+        [[hosts]]\nnames = \"one.example\"\ndirectory = \"one\"\n";
+    let (told, status) = place.examine(config);
+    assert_eq!(found(&told, "directory").0, "ok", "{told:#}");
+    let (severity, measured) = found(&told, "directory:one.example");
+    assert_eq!((status, severity), (69, "error"));
+    assert!(
+        measured.ends_with("the account `nobody` cannot list it"),
+        "{measured}"
+    );
+    open("", 0o755);
+    open("served", 0o700);
+    let (told, _) = place.examine(config);
+    assert_eq!(found(&told, "directory").0, "error");
+    assert_eq!(found(&told, "directory:one.example").0, "ok");
+}
