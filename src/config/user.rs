@@ -10,6 +10,7 @@ use super::failure::{Exit, Failure};
 use super::quota::parse_quota;
 use super::{prompt, users_store};
 use crate::auth::{self, Bounds, Permissions, User, UsersError, UsersFile};
+use crate::proto::Charset;
 
 /// The subcommands of `ringftpd user`.
 #[derive(Debug, Subcommand)]
@@ -28,6 +29,9 @@ pub enum UserCommand {
         #[command(flatten)]
         #[allow(missing_docs)]
         bounds: UserBounds,
+        /// Character set of names for its clients, as GBK, Shift_JIS, windows-1252 or UTF-8 [default: --charset of `ringftpd serve`].
+        #[arg(long, value_name = "LABEL")]
+        charset: Option<Charset>,
         #[command(flatten)]
         #[allow(missing_docs)]
         source: PasswordSource,
@@ -112,8 +116,12 @@ pub fn run_user_command(command: UserCommand) -> Result<(), Failure> {
             home,
             permissions,
             bounds,
+            charset,
             source,
-        } => add(&target, home, permissions, bounds.into(), &source),
+        } => {
+            let account = |user: User| user.with_bounds(bounds.into()).with_charset(charset);
+            add(&target, home, permissions, account, &source)
+        }
         UserCommand::Passwd { target, source } => change_password(&target, &source),
         UserCommand::Remove { target } => {
             users_store::update(&target.users, false, |users| users.remove(&target.name))
@@ -130,7 +138,7 @@ fn add(
     target: &Target,
     home: Option<PathBuf>,
     permissions: Permissions,
-    bounds: Bounds,
+    complete: impl FnOnce(User) -> User,
     source: &PasswordSource,
 ) -> Result<(), Failure> {
     let config = |error: UsersError| Failure::file(Exit::Config, &target.users, error);
@@ -144,8 +152,9 @@ fn add(
         return Err(config(UsersError::Exists(target.name.clone())));
     }
     let user = User::new(hashed_password(source)?, home, permissions).map_err(config)?;
-    let user = user.with_bounds(bounds);
-    users_store::update(&target.users, true, |users| users.add(&target.name, user))
+    users_store::update(&target.users, true, |users| {
+        users.add(&target.name, complete(user))
+    })
 }
 
 fn change_password(target: &Target, source: &PasswordSource) -> Result<(), Failure> {

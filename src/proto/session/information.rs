@@ -120,11 +120,15 @@ impl Session {
             _ if self.setup => String::from(" Ready for a transfer"),
             _ => String::from(" No data connection"),
         };
-        let lines = [
+        let mut lines = vec![
             format!(" Control connection {channel}, data connections {data}"),
             format!(" TYPE: {form}; STRUcture: File; MODE: Stream"),
             transfer,
         ];
+        let charset = self.charset();
+        if !charset.is_utf8() {
+            lines.push(format!(" Names are in {charset}"));
+        }
         self.reply_lines(
             Code::SystemStatus,
             "Status of the session:",
