@@ -250,7 +250,7 @@ fn users_and_passwords_are_left_alone() {
 #[test]
 fn a_welcome_is_encoded() {
     let mut wire = Wire::explicit(settings("latin1"));
-    wire.tell("AUTH TLS\r\nUSER a");
+    wire.tell("AUTH TLS");
     wire.tell("USER a");
     wire.session.welcome("Grüße\nаб".into());
     let expected = b"230-Gr\xFC\xDFe\r\n(U+0430)(U+0431)\r\n230 Logged in.\r\n";
