@@ -164,6 +164,12 @@ impl Charset {
         self == Self::UTF_8
     }
 
+    /// Whether 0xFF is a character, which is IAC to Telnet.
+    #[must_use]
+    pub fn has_iac(self) -> bool {
+        !self.is_utf8() && self.text(&[0xFF]).is_some()
+    }
+
     /// The name that these octets of the wire mean; `None` when they are no text of this set.
     #[must_use]
     pub fn decode(self, wire: &[u8]) -> Option<Cow<'_, [u8]>> {

@@ -32,7 +32,7 @@ pub(super) const HOSTS: Section = Section {
 #  anonymous = false                # let in `anonymous` and `ftp`, to read only
 #  greeting = \"Files of Example\"    # the text of 220
 #  welcome = \"Welcome.\\nMirrors are in /mirrors.\"  # lines of 230, unless the user has others
-#  charset = \"GBK\"                # of names, unless the user has another",
+#  charset = \"GBK\"                  # of names, unless the user has another",
     change: Change::Live,
     parse,
 };

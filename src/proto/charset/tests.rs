@@ -253,6 +253,20 @@ fn plain_names_and_utf8_are_not_copied() {
 }
 
 #[test]
+fn octet_255() {
+    for (label, has) in [
+        ("windows-1251", true),
+        ("latin1", true),
+        ("koi8-r", true),
+        ("GBK", false),
+        ("Shift_JIS", false),
+        ("UTF-8", false),
+    ] {
+        assert_eq!(set(label).has_iac(), has, "{label}");
+    }
+}
+
+#[test]
 fn labels() {
     for (label, name) in [
         ("gb2312", "GBK"),

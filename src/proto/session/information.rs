@@ -120,19 +120,17 @@ impl Session {
             _ if self.setup => String::from(" Ready for a transfer"),
             _ => String::from(" No data connection"),
         };
-        let mut lines = vec![
+        let lines = [
             format!(" Control connection {channel}, data connections {data}"),
             format!(" TYPE: {form}; STRUcture: File; MODE: Stream"),
             transfer,
         ];
         let charset = self.charset();
-        if !charset.is_utf8() {
-            lines.push(format!(" Names are in {charset}"));
-        }
+        let names = (!charset.is_utf8()).then(|| format!(" Names are in {charset}"));
         self.reply_lines(
             Code::SystemStatus,
             "Status of the session:",
-            lines.iter().map(String::as_bytes),
+            lines.iter().chain(&names).map(String::as_bytes),
             "End of status",
         );
     }

@@ -221,6 +221,7 @@ impl Session {
             return self.close();
         }
         self.heard = true;
+        self.splitter.take_iac_for_letter(self.charset().has_iac());
         self.splitter.push(octets);
         let answers = self.splitter.take_answers();
         if !answers.is_empty() {

@@ -234,6 +234,25 @@ fn a_user_goes_before_the_server() {
 }
 
 #[test]
+fn a_letter_that_is_telnets_needs_no_doubling() {
+    let mut wire = Wire::ready_with(settings("windows-1251"));
+    for month in [
+        &b"\xFF\xED\xE2\xE0\xF0\xFC"[..],
+        b"\xFF\xFF\xED\xE2\xE0\xF0\xFC",
+    ] {
+        octets(&mut wire, &with(b"CWD /", month, b""));
+        assert_eq!(last_path(&wire), "/январь".as_bytes());
+    }
+    let shown = b"257 \"/\xFF\xFF\xED\xE2\xE0\xF0\xFC\" is the current directory.\r\n";
+    assert_reply(&mut wire, b"PWD", shown);
+    assert_eq!(wire.tell_octets(b"\xFF\xF4\xFF\xF2ABOR"), "226");
+    // Telnet again, which takes the option for what follows 0xFF.
+    wire.tell("OPTS UTF8 ON");
+    octets(&mut wire, b"CWD /a\xFF\xFBb");
+    assert_eq!(last_path(&wire), b"/a");
+}
+
+#[test]
 fn users_and_passwords_are_left_alone() {
     let mut wire = Wire::ready_with(settings("GBK"));
     octets(&mut wire, &with(b"USER ", b"\xCE\xC4\xBC", b""));
