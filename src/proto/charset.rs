@@ -332,8 +332,8 @@ fn is_plain(name: &[u8]) -> bool {
 }
 
 fn may_hold_escape(name: &[u8]) -> bool {
-    name.windows(3)
-        .any(|window| matches!(window, b"(U+" | b"(0x"))
+    let escapes = |window: &[u8]| matches!(window, b"(U+" | b"(0x");
+    name.contains(&b'(') && name.windows(3).any(escapes)
 }
 
 /// Digits and capitals.

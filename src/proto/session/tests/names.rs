@@ -246,10 +246,10 @@ fn a_letter_that_is_telnets_needs_no_doubling() {
     let shown = b"257 \"/\xFF\xFF\xED\xE2\xE0\xF0\xFC\" is the current directory.\r\n";
     assert_reply(&mut wire, b"PWD", shown);
     assert_eq!(wire.tell_octets(b"\xFF\xF4\xFF\xF2ABOR"), "226");
-    // Telnet again, which takes the option for what follows 0xFF.
+    // Telnet again: 0xFF and NOP.
     wire.tell("OPTS UTF8 ON");
-    octets(&mut wire, b"CWD /a\xFF\xFBb");
-    assert_eq!(last_path(&wire), b"/a");
+    octets(&mut wire, b"CWD /a\xFF\xF1b");
+    assert_eq!(last_path(&wire), b"/ab");
 }
 
 #[test]
