@@ -259,6 +259,22 @@ fn what_the_set_lacks_is_reached_and_nothing_else() {
 }
 
 #[test]
+fn a_letter_that_is_telnets_needs_no_doubling() {
+    let site = Site::start("telnet", &["--charset", "windows-1251"]);
+    let wire = b"\xFF\xED\xE2\xE0\xF0\xFC \xFF";
+    for port in [Port::Explicit, Port::Implicit] {
+        let mut client = site.login(port, "plain");
+        client.upload([b"STOR ", &wire[..]].concat(), b"undoubled");
+        assert!(site.path("январь я").is_file());
+        assert_eq!(client.download("NLST"), [wire, &b"\r\n"[..]].concat());
+        assert_eq!(client.download(line("RETR ", wire)), b"undoubled");
+        // The Synch of Telnet is still one.
+        client.ok(b"\xFF\xF4\xFF\xF2ABOR", 226);
+        client.ok([b"DELE ", &wire[..]].concat(), 250);
+    }
+}
+
+#[test]
 fn a_long_listing_is_encoded_whole() {
     let site = Site::start("long", &[]);
     let names = 0..3000;
