@@ -26,7 +26,7 @@ fn replies(criterion: &mut Criterion) {
         bencher.iter(|| {
             out.clear();
             let inner = features.iter().map(String::as_bytes);
-            reply::append_lines(&mut out, Code::SystemStatus, "Features:", inner, "End");
+            reply::append_lines(&mut out, Code::SystemStatus, b"Features:", inner, "End");
         });
     });
     group.finish();

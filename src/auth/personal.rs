@@ -1,9 +1,10 @@
-//! What a users file says of a user beside rights and bounds: certificates, and the welcome.
+//! What a users file says of a user beside rights and bounds: certificates, the welcome, the character set of names.
 
 use toml::Spanned;
 
 use super::certificates::Certificates;
 use super::welcome::Welcome;
+use crate::proto::Charset;
 
 /// Of one account; nothing by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,9 +13,17 @@ pub struct Personal {
     pub certificates: Certificates,
     /// What it is told at login, in place of what its host tells all.
     pub welcome: Option<Welcome>,
+    /// How names are written to its clients, in place of how its host does for all.
+    pub charset: Option<Charset>,
 }
 
 impl Personal {
+    /// With names written in this character set.
+    #[must_use]
+    pub fn with_charset(self, charset: Option<Charset>) -> Self {
+        Self { charset, ..self }
+    }
+
     /// From the keys `certificates`, `certificate_login` and `welcome`; an error has the octet where it stands.
     pub(super) fn check(
         certificates: Option<&Spanned<Vec<String>>>,
@@ -37,6 +46,7 @@ impl Personal {
         Ok(Self {
             certificates,
             welcome,
+            charset: None,
         })
     }
 }

@@ -370,3 +370,29 @@ fn bounds_of_a_user_have_units_and_are_kept() {
         assert!(error.starts_with("line 3: "), "{bad}: {error}");
     }
 }
+
+#[test]
+fn a_character_set_of_a_user_is_known_by_its_label_and_kept() {
+    let hash = hash_password(b"secret").unwrap();
+    let text = |lines: &str| format!("[users.ann]\npassword = \"{hash}\"\n{lines}");
+    let charset = |text: &str| {
+        let file = UsersFile::parse(text).unwrap();
+        let accounts = Accounts::from_users(&file, Path::new("/srv")).unwrap();
+        let charset = accounts.iter().next().unwrap().personal.charset;
+        (charset.map(crate::proto::Charset::name), file.to_text())
+    };
+    let (known, written) = charset(&text("charset = \"cp936\"\n"));
+    assert_eq!(known, Some("GBK"));
+    assert_eq!(charset(&written).0, Some("GBK"));
+    assert_eq!(charset(&text("charset = \"utf8\"\n")).0, Some("UTF-8"));
+    assert_eq!(charset(&text("")).0, None);
+    for (bad, words) in [
+        ("charset = \"gkb\"", "`gkb`; did you mean `GBK`?"),
+        ("charset = \"utf-16\"", "names cannot be in UTF-16LE"),
+        ("charset = 936", "invalid type"),
+    ] {
+        let error = UsersFile::parse(&text(bad)).err().unwrap().to_string();
+        let told = error.starts_with("line 3: ") && error.contains(words);
+        assert!(told, "{bad}: {error}");
+    }
+}

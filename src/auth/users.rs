@@ -14,6 +14,7 @@ use super::password::StoredHash;
 use super::permissions::Permissions;
 use super::personal::Personal;
 use crate::limits;
+use crate::proto::Charset;
 
 /// What is wrong with a users file or a change to it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -171,6 +172,7 @@ struct RawUser {
     certificates: Option<Spanned<Vec<String>>>,
     certificate_login: Option<Spanned<String>>,
     welcome: Option<Spanned<String>>,
+    charset: Option<Charset>,
 }
 
 #[derive(Serialize)]
@@ -201,6 +203,8 @@ struct WrittenUser<'a> {
     certificate_login: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     welcome: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    charset: Option<&'static str>,
 }
 
 const HEADER: &str =
@@ -251,6 +255,7 @@ impl UsersFile {
                     .welcome
                     .as_ref()
                     .map(|welcome| &**welcome.text()),
+                charset: user.personal.charset.map(Charset::name),
             };
             (name.as_str(), written)
         });
@@ -385,7 +390,7 @@ impl RawUser {
         )
         .map_err(|(offset, message)| syntax(text, offset, message))?;
         Ok(User {
-            personal,
+            personal: personal.with_charset(self.charset),
             phc: hash.to_owned(),
             password,
             home: self.home.map(Spanned::into_inner),

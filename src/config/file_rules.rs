@@ -12,6 +12,7 @@ use super::file::{Change, Complaints, Section, Structures};
 use crate::auth::{
     Accounts, FileRules, Mount, NamePattern, PathRule, Permissions, RawMount, RawPathRule,
 };
+use crate::proto::Charset;
 use crate::sys::identity::{self, Use};
 
 const FILES: &str = "Files";
@@ -25,6 +26,9 @@ pub struct FileOptions {
     /// Names that are as if absent, of files, directories and what links lead to, as `.ht*`; none can be made. Repeatable.
     #[arg(long, value_name = "PATTERN", help_heading = FILES)]
     pub denied_name: Vec<NamePattern>,
+    /// Character set of names in commands, replies and listings, as GBK, Shift_JIS or windows-1252; on disk they are UTF-8. OPTS UTF8 ON overrides it, `charset` in the users file goes before.
+    #[arg(long, value_name = "LABEL", default_value = "UTF-8", help_heading = FILES)]
+    pub charset: Charset,
 }
 
 impl FileOptions {

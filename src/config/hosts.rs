@@ -9,7 +9,7 @@ use super::serve::load_identity;
 use super::{AccountSource, CertificateFiles, Checked, Exit, Failure, Privileges};
 use crate::auth::{Account, Accounts, Authenticator, Welcome};
 use crate::control;
-use crate::proto::session;
+use crate::proto::{Charset, session};
 use crate::sys::keeper::Keeper;
 use crate::tls;
 use crate::vhosts::Table;
@@ -33,6 +33,8 @@ pub struct HostOptions {
     pub greeting: Option<String>,
     /// What its users are told at login.
     pub welcome: Option<Welcome>,
+    /// How names are written for its users.
+    pub charset: Option<Charset>,
 }
 
 /// All of them.
@@ -199,6 +201,7 @@ impl HostsInForce {
                 authenticator,
                 own_users: host.users.is_some(),
                 welcome: host.welcome.clone(),
+                charset: host.charset,
             }
         });
         let control: Arc<[control::Host]> = made.collect();

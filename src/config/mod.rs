@@ -41,6 +41,7 @@ use crate::data::Proxies;
 use crate::data::kernel::Wishes;
 use crate::limits;
 use crate::logging::{LogSettings, TransferLogFormat};
+use crate::proto::Charset;
 use crate::proto::zone::Zone;
 use crate::server::PassivePlan;
 use crate::sys::{host, identity};
@@ -127,6 +128,8 @@ pub struct Checked {
     pub remove_partial: bool,
     /// Rules for the files of every account.
     pub file_rules: Arc<FileRules>,
+    /// The character set of names for accounts without one of their own.
+    pub charset: Charset,
     /// The time zone of dates in LIST.
     pub list_zone: Zone,
     /// The account to become, if one was named.
@@ -273,6 +276,7 @@ impl Checked {
             },
             fsync: options.fsync,
             remove_partial: options.remove_partial,
+            charset: options.files.charset,
             file_rules: options.files.rules(),
             list_zone: options.list_zone,
             run_as: options.host.run_as,

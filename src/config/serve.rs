@@ -259,6 +259,7 @@ pub(super) fn settings(checked: &Checked, running: &Running) -> server::Settings
             tls_data: requirement(checked.protect_data),
             tls_available: true,
             ccc: checked.ccc,
+            charset: checked.charset,
             active: checked.active,
             login_time_max: timers.login,
             idle_time_max: timers.idle,

@@ -7,6 +7,7 @@ use crate::auth::{
     BadCertificates, Certificates, FileRules, Mount, NamePattern, PathRule, Personal, User, Welcome,
 };
 use crate::limits;
+use crate::proto::Charset;
 
 const FILES: &str = "Files";
 const LOGIN: &str = "Login";
@@ -26,6 +27,9 @@ pub struct UserOptions {
     /// Names that are as if absent, as `.ht*`; none can be made. Repeatable.
     #[arg(long, value_name = "PATTERN", help_heading = FILES)]
     pub denied_name: Vec<NamePattern>,
+    /// Character set of names for its clients, as GBK, Shift_JIS, windows-1252 or UTF-8 [default: --charset of `ringftpd serve`].
+    #[arg(long, value_name = "LABEL", help_heading = FILES)]
+    pub charset: Option<Charset>,
     /// A TLS client certificate that logs in: sha256: and its fingerprint in hexadecimal digits, with or without colons; or
     /// subject:CN=alice,O=Example, vouched for by --client-ca of `ringftpd serve`. Repeatable.
     #[arg(long, value_name = "CERTIFICATE", help_heading = LOGIN)]
@@ -75,6 +79,7 @@ impl UserOptions {
                 welcome: welcome
                     .map_err(|problem| usage("--welcome: ", &problem))?
                     .flatten(),
+                charset: self.charset,
             },
         })
     }
@@ -112,5 +117,6 @@ pub(super) fn summary(user: &User) -> String {
         "welcome" => (*word).to_owned(),
         _ => format!("{word}={count}"),
     });
-    words.collect::<Vec<_>>().join(",")
+    let charset = personal.charset.map(|charset| format!("charset={charset}"));
+    words.chain(charset).collect::<Vec<_>>().join(",")
 }

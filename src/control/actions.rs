@@ -189,6 +189,7 @@ impl Connection {
                     control.logged_in(&user, peer, now);
                 }
                 self.welcome(&login.account);
+                self.name_charset(&login.account);
                 self.log_login(&login.account);
                 self.seat.user.replace(Some(Arc::clone(&login.account)));
                 self.seat.host.replace(self.session.host().cloned());
@@ -388,8 +389,10 @@ async fn open(
             format,
             shown,
             hidden,
+            charset,
         } => {
             let listing = root.open_listing(&path, format, &shown, hidden).await?;
+            let listing = listing.in_charset(charset);
             return Ok((data::Opened::Listing(listing), TransferReady::default()));
         }
         TransferKind::Store if offset > 0 => vfs::UploadMode::At(offset),

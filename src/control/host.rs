@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Connection;
 use crate::auth::{Account, Authenticator, Welcome};
+use crate::proto::Charset;
 use crate::vhosts;
 
 /// What a virtual host has in place of the server's.
@@ -16,6 +17,8 @@ pub struct Host {
     pub own_users: bool,
     /// What users without a welcome of their own are told at login.
     pub welcome: Option<Welcome>,
+    /// How names are written for users without a character set of their own.
+    pub charset: Option<Charset>,
 }
 
 impl std::fmt::Debug for Host {
@@ -55,6 +58,12 @@ impl Connection {
     pub(super) fn realm(&self) -> Option<Arc<vhosts::Host>> {
         let own_users = self.host().is_some_and(|host| host.own_users);
         self.session.host().filter(|_| own_users).cloned()
+    }
+
+    /// How names are written for the user.
+    pub(super) fn name_charset(&mut self, account: &Account) {
+        let host = self.host().and_then(|host| host.charset);
+        self.session.names_in(account.personal.charset.or(host));
     }
 
     /// What the user is told at login.

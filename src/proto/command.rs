@@ -262,7 +262,7 @@ pub const TABLE: &[Row] = &[
     Row::new(Verb::Mode, &["MODE"], Login, Words, "MODE S: stream mode, the only one", "RFC 959 4.1.2"),
     Row::new(Verb::Nlst, &["NLST"], Login, OptionalPath, "NLST [-a] [path]: list names", "RFC 959 4.1.3"),
     Row::new(Verb::Noop, &["NOOP"], Anyone, Ignored, "NOOP: do nothing", "RFC 959 4.1.3"),
-    Row::new(Verb::Opts, &["OPTS"], Anyone, Words, "OPTS UTF8 ON|MLST [facts]: set options", "RFC 2389 4"),
+    Row::new(Verb::Opts, &["OPTS"], Anyone, Words, "OPTS UTF8 [ON|OFF]|MLST [facts]: set options", "RFC 2389 4"),
     Row::new(Verb::Pass, &["PASS"], Channel, OptionalPath, "PASS password: log in", "RFC 959 4.1.1"),
     Row::new(Verb::Pasv, &["PASV", "P@SW"], Login, Argument::None, "PASV: listen for the next transfer", "RFC 959 4.1.2"),
     Row::new(Verb::Pbsz, &["PBSZ"], Anyone, Words, "PBSZ 0: protection buffer size", "RFC 4217 8").with(Security("PBSZ")),

@@ -6,6 +6,7 @@ use std::ops::Deref;
 
 use zeroize::Zeroizing;
 
+use super::charset::Charset;
 use super::listing::FactSet;
 use super::path::VirtualPath;
 use super::timestamp::FileTime;
@@ -315,6 +316,8 @@ pub enum TransferKind {
         shown: Vec<u8>,
         /// Show names that begin with a dot (`-a`); always so for MLSD.
         hidden: bool,
+        /// How names are written to the client; `shown` is a name already.
+        charset: Charset,
     },
 }
 

@@ -74,6 +74,8 @@ pub struct LineSplitter {
     discarding: bool,
     /// Octets came after the last queued line, be they blank lines or Telnet.
     trailing: bool,
+    /// 0xFF is a letter to the client, unless it begins a line.
+    letters: bool,
     answers: Vec<u8>,
 }
 
@@ -105,8 +107,16 @@ impl LineSplitter {
             telnet: Telnet::Data,
             discarding: false,
             trailing: false,
+            letters: false,
             answers: Vec::new(),
         }
+    }
+
+    /// Whether 0xFF is a letter to the client, as `я` of windows-1251. Few programs that write it double it, as they
+    /// should (RFC 854), and what follows would be taken for a Telnet command; so within a line one that is alone is a
+    /// letter then, whatever follows. What Telnet has for FTP, the Synch before ABOR, begins a line. Holds for what is pushed from now on.
+    pub const fn take_iac_for_letter(&mut self, so: bool) {
+        self.letters = so;
     }
 
     /// Takes in octets, all of them, whether or not [`Self::is_full`].
@@ -148,6 +158,10 @@ impl LineSplitter {
             Telnet::Command => match octet {
                 IAC => {
                     self.take_text(&[IAC]);
+                    Telnet::Data
+                }
+                _ if self.letters && self.buffer.len() > self.complete => {
+                    self.take_after_stray(octet);
                     Telnet::Data
                 }
                 WILL | WONT | DO | DONT => Telnet::Option(octet),
@@ -410,6 +424,21 @@ mod tests {
         assert_eq!(split(&[b"\xFFABOR\n"]), [b"ABOR"]);
         assert_eq!(split(&[b"CWD \xFFa\n"]), [b"CWD \xFFa"]);
         assert_eq!(split(&[b"CWD \xF2\n"]), [b"CWD \xF2"]);
+    }
+
+    #[test]
+    fn a_letter_is_not_taken_for_a_command() {
+        let input =
+            b"\xFF\xF4\xFF\xF2ABOR\r\n\xFF\xFB\x01CWD \xFF\xED\xFF\xFB\xFF\xFF\xF4\xFF\r\nb\xFF\n";
+        let expected: [&[u8]; 3] = [b"ABOR", b"CWD \xFF\xED\xFF\xFB\xFF\xF4\xFF", b"b\xFF"];
+        for cut in 0..input.len() {
+            let mut splitter = LineSplitter::new();
+            splitter.take_iac_for_letter(true);
+            splitter.push(&input[..cut]);
+            splitter.push(&input[cut..]);
+            assert_eq!(commands(&mut splitter), expected, "cut at {cut}");
+            assert_eq!(splitter.take_answers(), b"\xFF\xFE\x01");
+        }
     }
 
     #[test]

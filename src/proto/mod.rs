@@ -15,6 +15,7 @@
 
 pub mod address;
 pub mod ascii;
+pub mod charset;
 pub mod client;
 pub mod command;
 pub mod event;
@@ -31,6 +32,7 @@ pub mod session;
 pub mod timestamp;
 pub mod zone;
 
+pub use charset::{Charset, CharsetError};
 pub use event::{
     Action, Event, FileError, FileReply, FileRequest, ListFormat, LoginVerdict, QuotaUsage, Secret,
     SetupError, Transfer, TransferEnd, TransferKind, TransferReady,

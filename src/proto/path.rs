@@ -1,8 +1,8 @@
 //! Virtual paths: what the client sees, never a path of the operating system.
 //!
-//! A path is a sequence of octets, UTF-8 by custom, unchanged by us (RFC 2640 §3.1). `/` separates
-//! components; `.`, `..`, `//` and a trailing `/` are resolved here, and no path leaves the root:
-//! `..` stops there (RFC 3659 §6, TVFS).
+//! A path is a sequence of octets, UTF-8 by custom, unchanged by us (RFC 2640 §3.1) unless the
+//! session has a character set. `/` separates components; `.`, `..`, `//` and a trailing `/` are
+//! resolved here, and no path leaves the root: `..` stops there (RFC 3659 §6, TVFS).
 
 use std::fmt;
 

@@ -197,16 +197,17 @@ pub fn append_line(out: &mut Vec<u8>, code: Code, text: &[u8]) {
 }
 
 /// Appends a reply of several lines: `NNN-first`, the inner lines, `NNN last` (RFC 959 §4.2).
-pub fn append_lines<'a>(
+pub fn append_lines(
     out: &mut Vec<u8>,
     code: Code,
-    first: &str,
-    inner: impl IntoIterator<Item = &'a [u8]>,
+    first: &[u8],
+    inner: impl IntoIterator<Item: AsRef<[u8]>>,
     last: &str,
 ) {
     append_head(out, code, b'-');
-    append_text(out, first.as_bytes());
+    append_text(out, first);
     for line in inner {
+        let line = line.as_ref();
         // A line that begins like a reply would end it for some clients.
         if line.len() >= 3 && line.iter().take(3).all(u8::is_ascii_digit) {
             out.push(b' ');

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::limits;
 use crate::proto::listing::{self, LineWriter};
-use crate::proto::{FileError, FileReply, ListFormat, VirtualPath, glob};
+use crate::proto::{Charset, FileError, FileReply, ListFormat, VirtualPath, glob};
 use crate::rt;
 use crate::sys::fs::{self, DirectoryReader, Kind, Status};
 
@@ -25,6 +25,7 @@ pub struct Listing {
     first: Option<Vec<u8>>,
     walk: Option<Box<Walk>>,
     directory: bool,
+    charset: Charset,
 }
 
 impl Listing {
@@ -33,7 +34,12 @@ impl Listing {
     ///
     /// # Errors
     /// The directory could not be read on.
-    pub async fn next(&mut self, mut out: Vec<u8>) -> Result<(Vec<u8>, bool), FileError> {
+    pub async fn next(&mut self, out: Vec<u8>) -> Result<(Vec<u8>, bool), FileError> {
+        let (lines, more) = self.next_lines(out).await?;
+        Ok((self.charset.encode_lines(lines), more))
+    }
+
+    async fn next_lines(&mut self, mut out: Vec<u8>) -> Result<(Vec<u8>, bool), FileError> {
         if let Some(first) = self.first.take() {
             return Ok((first, self.walk.is_some()));
         }
@@ -66,11 +72,18 @@ impl Listing {
         self.directory
     }
 
+    /// With names written in this character set.
+    #[must_use]
+    pub fn in_charset(self, charset: Charset) -> Self {
+        Self { charset, ..self }
+    }
+
     fn of_line(line: Vec<u8>) -> Self {
         Self {
             first: Some(line),
             walk: None,
             directory: false,
+            charset: Charset::UTF_8,
         }
     }
 }
@@ -199,8 +212,9 @@ impl Root {
             first: None,
             walk: Some(Box::new(walk)),
             directory: true,
+            charset: Charset::UTF_8,
         };
-        let (first, _) = listing.next(Vec::new()).await?;
+        let (first, _) = listing.next_lines(Vec::new()).await?;
         listing.first = Some(first);
         Ok(listing)
     }

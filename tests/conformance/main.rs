@@ -51,6 +51,7 @@ macro_rules! checks {
 
 mod certificates;
 mod channel;
+mod charset;
 mod clients;
 mod data;
 mod file_rules;

@@ -53,7 +53,7 @@ pub(crate) trait Client {
     fn notice(&mut self, notice: Notice, random: &mut Rng) -> Vec<Deed>;
 }
 
-const ARGUMENTS: [&[u8]; 30] = [
+const ARGUMENTS: [&[u8]; 32] = [
     b"f",
     b"d",
     b"d/f",
@@ -81,6 +81,8 @@ const ARGUMENTS: [&[u8]; 30] = [
     b"20200101000000 f",
     b"MLST type;",
     b"UTF8 ON",
+    b"UTF8 OFF",
+    b"d/\xCE\xC4",
     b"CHMOD 644 f",
     b"UTIME 202001010000 f",
     b"99999999999999999999",

@@ -11,8 +11,8 @@ use fastrand::Rng;
 use ringftpd::limits;
 use ringftpd::proto::session::Hosts;
 use ringftpd::proto::{
-    Action, ChannelKind, Event, FileError, LoginVerdict, Requirement, Session, Settings, Transfer,
-    TransferEnd,
+    Action, ChannelKind, Charset, Event, FileError, LoginVerdict, Requirement, Session, Settings,
+    Transfer, TransferEnd,
 };
 use ringftpd::vhosts::Table;
 
@@ -136,6 +136,11 @@ fn settings(random: &mut Rng) -> Settings {
         tls_data: requirement(random),
         tls_available: random.u8(..16) > 0,
         ccc: random.bool(),
+        charset: match random.u8(..4) {
+            0 => "GBK".parse().unwrap(),
+            1 => "Shift_JIS".parse().unwrap(),
+            _ => Charset::UTF_8,
+        },
         active: random.u8(..8) > 0,
         login_time_max: seconds(random, 120, 3),
         idle_time_max: seconds(random, 300, 5),

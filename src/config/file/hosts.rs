@@ -13,6 +13,7 @@ use crate::auth::Welcome;
 use crate::config::CertificateFiles;
 use crate::config::hosts::{HostOptions, HostsOptions};
 use crate::limits;
+use crate::proto::Charset;
 use crate::vhosts::Table;
 
 pub(super) const HOSTS: Section = Section {
@@ -30,12 +31,13 @@ pub(super) const HOSTS: Section = Section {
 #  users = \"example-users.toml\"     # accounts of this host alone
 #  anonymous = false                # let in `anonymous` and `ftp`, to read only
 #  greeting = \"Files of Example\"    # the text of 220
-#  welcome = \"Welcome.\\nMirrors are in /mirrors.\"  # lines of 230, unless the user has others",
+#  welcome = \"Welcome.\\nMirrors are in /mirrors.\"  # lines of 230, unless the user has others
+#  charset = \"GBK\"                  # of names, unless the user has another",
     change: Change::Live,
     parse,
 };
 
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 9] = [
     "names",
     "cert",
     "key",
@@ -44,6 +46,7 @@ const KEYS: [&str; 8] = [
     "anonymous",
     "greeting",
     "welcome",
+    "charset",
 ];
 
 fn parse(
@@ -105,6 +108,7 @@ fn parse_host(
     let anonymous = reader.flag("anonymous");
     let greeting = reader.greeting();
     let welcome = reader.welcome();
+    let charset = reader.charset();
     let name = reader.names(host, names)?;
     Some(HostOptions {
         name,
@@ -115,6 +119,7 @@ fn parse_host(
         anonymous,
         greeting,
         welcome,
+        charset,
     })
 }
 
@@ -201,6 +206,16 @@ impl<'a, 'b> Reader<'a, 'b, '_> {
         }
     }
 
+    fn charset(&mut self) -> Option<Charset> {
+        let (value, text) = self.text("charset")?;
+        let charset = text.parse();
+        if let Err(problem) = &charset {
+            let message = format!("charset: {problem}");
+            self.complaints.add(&value.span(), message);
+        }
+        charset.ok()
+    }
+
     /// Enters the names; the first of them.
     fn names(&mut self, host: &Spanned<DeValue<'_>>, names: &mut Table) -> Option<String> {
         let Some(value) = self.find("names") else {
@@ -257,7 +272,7 @@ mod tests {
     fn whole_hosts() {
         let text = "[[hosts]]\nnames = 'ftp.Example.com.'\n\n[[hosts]]\nnames = ['b.example', '*.b.example']\n\
                     cert = 'c.pem'\nkey = '/k.pem'\ndirectory = 'd'\nusers = 'u.toml'\nanonymous = true\n\
-                    greeting = 'Hello'\nwelcome = \"\"\"\none\ntwo\n\"\"\"\n";
+                    greeting = 'Hello'\ncharset = 'latin1'\nwelcome = \"\"\"\none\ntwo\n\"\"\"\n";
         let (hosts, told) = read(text);
         assert_eq!(told, [] as [&str; 0]);
         let [one, two] = &hosts.list[..] else {
@@ -270,6 +285,7 @@ mod tests {
         );
         assert_eq!(two.anonymous, Some(true));
         assert_eq!(two.greeting.as_deref(), Some("Hello"));
+        assert_eq!(two.charset.unwrap().name(), "windows-1252");
         assert_eq!(&**two.welcome.as_ref().unwrap().text(), "one\ntwo");
         assert_eq!(
             two.certificate.as_ref().unwrap().key,
@@ -349,6 +365,10 @@ mod tests {
             (
                 "[[hosts]]\nnames = ['a']\nwelcome = \"\\u001b\"",
                 "3:11: welcome: it contains a control",
+            ),
+            (
+                "[[hosts]]\nnames = ['a']\ncharset = 'gkb'",
+                "3:11: charset: there is no character set `gkb`; did you mean `GBK`",
             ),
             (
                 "[[hosts]]\nnames = ['a']\nkey = '-----BEGIN PRIVATE KEY-----'\ncert = 'c'",

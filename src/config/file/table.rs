@@ -58,6 +58,7 @@ const LIVE: &[&str] = &[
     "remove-partial",
     "hidden-name",
     "denied-name",
+    "charset",
     "list-zone",
     "ktls",
     "ktls-download",

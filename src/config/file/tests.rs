@@ -68,6 +68,7 @@ const SAMPLES: &[(&str, &str, &str, &str)] = &[
     ("remove-partial", "true", "[true]", ""),
     ("hidden-name", r#"["*.tmp", ".*"]"#, r#""a/b""#, ""),
     ("denied-name", r#"".ht*""#, r#"[""]"#, ""),
+    ("charset", r#""gb2312""#, r#""utf-16le""#, ""),
     ("passive-peer", r#""resumed""#, r#""any""#, ""),
     ("list-zone", r#""-03:30""#, r#""Mars""#, ""),
     ("ktls", r#""off""#, r#""never""#, ""),

@@ -42,8 +42,9 @@ impl Session {
         if !matches!(row.verb, Verb::Noop | Verb::Rnto) {
             self.parameters.rename_from = None;
         }
-        match self.pass_gates(row, argument) {
-            Ok(argument) => self.dispatch(row.verb, argument),
+        let passed = self.pass_gates(row, argument);
+        match passed.and_then(|argument| self.decode(row, argument)) {
+            Ok(argument) => self.dispatch(row.verb, &argument),
             Err(refusal) => {
                 if row.verb.is_transfer() {
                     self.forget_transfer();

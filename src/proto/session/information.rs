@@ -125,10 +125,12 @@ impl Session {
             format!(" TYPE: {form}; STRUcture: File; MODE: Stream"),
             transfer,
         ];
+        let charset = self.charset();
+        let names = (!charset.is_utf8()).then(|| format!(" Names are in {charset}"));
         self.reply_lines(
             Code::SystemStatus,
             "Status of the session:",
-            lines.iter().map(String::as_bytes),
+            lines.iter().chain(&names).map(String::as_bytes),
             "End of status",
         );
     }

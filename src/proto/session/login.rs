@@ -87,6 +87,7 @@ impl Session {
         match (verdict, std::mem::replace(&mut self.login, Login::None)) {
             (LoginVerdict::Granted, Login::Named(name)) => {
                 self.login = Login::Granted(name);
+                self.names.log_in(self.settings.charset);
                 self.logged_in_before = true;
                 self.failures = 0;
                 self.passwords_rejected = 0;
@@ -146,6 +147,7 @@ impl Session {
             self.actions.push_back(Action::Logout);
         }
         self.login = Login::None;
+        self.names.log_out();
         self.by_certificate = false;
     }
 }

@@ -19,6 +19,7 @@ mod hosts;
 mod information;
 mod ledger;
 mod login;
+mod names;
 mod output;
 mod parameters;
 mod quota;
@@ -40,6 +41,7 @@ use self::channel::{AfterTls, Channel};
 use self::files::FilePurpose;
 use self::ledger::Ledger;
 use self::login::Login;
+use self::names::Names;
 use self::parameters::Parameters;
 use self::transfers::{Opening, Running};
 use super::event::{Action, Event};
@@ -126,6 +128,7 @@ pub struct Session {
     login: Login,
     /// Lines for the next reply to a login.
     welcome: Option<Arc<str>>,
+    names: Names,
     parameters: Parameters,
     /// The driver holds a listener or an address for the next transfer.
     setup: bool,
@@ -176,6 +179,7 @@ impl Session {
             server_name: None,
             login: Login::None,
             welcome: None,
+            names: Names::default(),
             parameters: Parameters::default(),
             setup: false,
             heard: false,
@@ -217,6 +221,7 @@ impl Session {
             return self.close();
         }
         self.heard = true;
+        self.splitter.take_iac_for_letter(self.charset().has_iac());
         self.splitter.push(octets);
         let answers = self.splitter.take_answers();
         if !answers.is_empty() {

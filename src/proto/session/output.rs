@@ -40,8 +40,9 @@ impl Session {
                 return self.depart("Too many failed commands.");
             }
         }
+        let charset = self.charset();
         self.ledger.replied(code);
-        self.send(|out| reply::append_line(out, code, text));
+        self.send(|out| reply::append_line(out, code, &charset.encode(text)));
     }
 
     /// A reply of several lines.
@@ -52,8 +53,13 @@ impl Session {
         inner: impl IntoIterator<Item = &'a [u8]>,
         last: &str,
     ) {
+        let charset = self.charset();
         self.ledger.replied(code);
-        self.send(|out| reply::append_lines(out, code, first, inner, last));
+        self.send(|out| {
+            let first = charset.encode(first.as_bytes());
+            let inner = inner.into_iter().map(|line| charset.encode(line));
+            reply::append_lines(out, code, &first, inner, last);
+        });
     }
 
     pub(super) fn refuse(&mut self, (code, text): reply::Refusal) {

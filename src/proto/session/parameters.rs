@@ -24,6 +24,8 @@ pub(super) struct Parameters {
     pub(super) directory: VirtualPath,
     /// What RNFR named.
     pub(super) rename_from: Option<VirtualPath>,
+    /// OPTS UTF8 ON: names are UTF-8, whatever the account's are.
+    pub(super) utf8: bool,
 }
 
 impl Default for Parameters {
@@ -35,6 +37,7 @@ impl Default for Parameters {
             restart: 0,
             directory: VirtualPath::root(),
             rename_from: None,
+            utf8: false,
         }
     }
 }
@@ -122,10 +125,7 @@ impl Session {
     pub(super) fn set_option(&mut self, argument: &[u8]) {
         let (name, value) = split_word(argument);
         match name.to_ascii_uppercase().as_slice() {
-            b"UTF8" | b"UTF-8" if value.is_empty() || value.eq_ignore_ascii_case(b"ON") => {
-                self.reply(Code::Okay, "Names are UTF-8.");
-            }
-            b"UTF8" | b"UTF-8" => self.reply(Code::BadArgument, "Names are always UTF-8."),
+            b"UTF8" | b"UTF-8" => self.choose_utf8(value),
             b"MLST" => match facts::parse_selection(value) {
                 Some(chosen) => {
                     self.parameters.facts = chosen;

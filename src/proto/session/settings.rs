@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::hosts::Hosts;
+use crate::proto::charset::Charset;
 
 /// Whether something must be protected by TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct Settings {
     pub tls_available: bool,
     /// Whether CCC is allowed on explicit connections (RFC 4217 §5).
     pub ccc: bool,
+    /// How names are written for users of whom nothing else is said ([`super::Session::names_in`]).
+    pub charset: Charset,
     /// Whether PORT and EPRT are served; 502 otherwise.
     pub active: bool,
     /// From the connection to the first login.
@@ -56,6 +59,7 @@ impl Default for Settings {
             tls_data: Requirement::Required,
             tls_available: true,
             ccc: false,
+            charset: Charset::UTF_8,
             active: true,
             login_time_max: Duration::from_secs(120),
             idle_time_max: Duration::from_secs(300),

@@ -227,6 +227,7 @@ impl Session {
             format,
             shown: path.to_vec(),
             hidden,
+            charset: self.charset(),
         };
         (kind, path)
     }

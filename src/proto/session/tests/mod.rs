@@ -8,6 +8,7 @@ mod gates;
 mod hosts;
 mod ledger;
 mod login;
+mod names;
 mod quota;
 mod random;
 mod shutdown;

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::limits;
+use crate::proto::Charset;
 use crate::proto::command::TABLE;
 
 const ROUNDS: u64 = 400;
@@ -24,7 +25,7 @@ fn random_end(random: &mut fastrand::Rng) -> TransferEnd {
 }
 
 fn random_argument(random: &mut fastrand::Rng) -> Vec<u8> {
-    let known: [&[u8]; 30] = [
+    let known: [&[u8]; 32] = [
         b"x",
         b"TLS",
         b"ON",
@@ -47,6 +48,8 @@ fn random_argument(random: &mut fastrand::Rng) -> Vec<u8> {
         b"a\"b",
         b"MLST type;",
         b"UTF8 ON",
+        b"UTF8 OFF",
+        b"(U+6F22)\xCE\xC4",
         b"HELP",
         b"CHMOD 644 x",
         b"UTIME 202001010000 x",
@@ -119,6 +122,11 @@ fn random_event(random: &mut fastrand::Rng) -> Event {
     }
 }
 
+fn random_charset(random: &mut fastrand::Rng) -> Charset {
+    let label = random.choice(["UTF-8", "GBK", "Shift_JIS", "latin1"]);
+    label.expect("not empty").parse().expect("a label")
+}
+
 fn start(random: &mut fastrand::Rng) -> Wire {
     let settings = Settings {
         ccc: random.bool(),
@@ -127,6 +135,7 @@ fn start(random: &mut fastrand::Rng) -> Wire {
         } else {
             Requirement::Optional
         },
+        charset: random_charset(random),
         ..policy()
     };
     match random.u8(..3) {
@@ -259,7 +268,11 @@ fn steady_line(random: &mut fastrand::Rng) -> Vec<u8> {
 fn pipelined_commands_with_slow_answers() {
     for seed in 0..ROUNDS {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut wire = Wire::ready();
+        let charset = random_charset(&mut random);
+        let mut wire = Wire::ready_with(Settings {
+            charset,
+            ..policy()
+        });
         let mut input: Vec<u8> = Vec::new();
         for _ in 0..STEPS {
             input.extend(steady_line(&mut random));
