@@ -132,6 +132,9 @@ pub const QUOTA_SCAN_WAIT: Duration = Duration::from_secs(2);
 pub const QUOTA_SCAN_PAUSE: Duration = Duration::from_secs(1);
 /// Largest file of the state directory that is read for a count.
 pub const QUOTA_FILE_OCTETS_MAX: u64 = 64 * 1024;
+/// Files with hard links still to come, or elsewhere, that a scan remembers: a table of 26 MB (24 octets and one each, seven
+/// eighths full).
+pub const QUOTA_SCAN_LINKED_FILES_MAX: usize = (1 << 20) / 8 * 7;
 /// Directories with a longer path below a home are not counted: each takes time by its depth.
 pub const QUOTA_SCAN_PATH_OCTETS_MAX: usize = 16 * 1024;
 /// Octets of a listing formatted at a time.

@@ -358,6 +358,14 @@ impl Ledger {
             exact = quiet,
             "a home was counted for its quota"
         );
+        if found.shares > 0 {
+            tracing::warn!(
+                home = %self.home.display(),
+                names = found.shares,
+                "too many files have hard links outside of this home to remember them all: the rest count a share for \
+                 each of their names; keep such trees out of homes with a quota"
+            );
+        }
         if found.unreadable > 0 {
             tracing::warn!(
                 home = %self.home.display(),

@@ -7,6 +7,7 @@
 
 mod keeper;
 mod ledger;
+mod links;
 mod scan;
 mod store;
 
