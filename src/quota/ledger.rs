@@ -1,7 +1,7 @@
 //! The count of one home, shared by all sessions of all cores that work there.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ const SCAN_TRIES: u32 = 3;
 const SCAN_REPEATED_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Device and inode.
-type FileId = (u64, u64);
+pub(super) type FileId = (u64, u64);
 
 /// The count of a home.
 #[derive(Debug)]
@@ -35,11 +35,10 @@ pub(super) struct Ledger {
     reach: PathBuf,
     /// Octets in use. Below zero only as long as something was given back that had not been counted.
     used: AtomicI64,
-    /// Files that uploads have open.
-    files: Mutex<HashMap<FileId, OpenFile>>,
+    files: Mutex<Files>,
     /// Numbers what opens them.
     opens: AtomicU64,
-    /// Files of `files` that nobody has open any more.
+    /// How often a file was closed for good.
     closes: AtomicU64,
     /// Changes under way by which a scan may miss files: renamed, one can get from where the scan is to come to where it
     /// has been.
@@ -55,6 +54,14 @@ pub(super) struct Ledger {
     changed: AtomicBool,
     /// `used` as it was last written.
     synced: Mutex<i64>,
+}
+
+#[derive(Debug, Default)]
+struct Files {
+    /// Those that uploads have open.
+    open: HashMap<FileId, OpenFile>,
+    /// Those closed for good last, the latest at the end.
+    closed: VecDeque<FileId>,
 }
 
 #[derive(Debug)]
@@ -77,6 +84,24 @@ struct Scans {
     next: Option<Instant>,
     /// One has corrected the count since it was last written.
     corrected: bool,
+    /// How often the count was doubted, for other reasons than its age.
+    doubts: u64,
+    /// As many as there were when the last scan that told a count began.
+    settled: u64,
+}
+
+impl Scans {
+    fn is_doubted(&self) -> bool {
+        self.doubts != self.settled
+    }
+
+    /// A scan has told a count; so often it had been doubted when that began.
+    fn settle(&mut self, doubts: u64) {
+        self.settled = doubts;
+        if self.is_doubted() {
+            self.exact = 0;
+        }
+    }
 }
 
 impl Ledger {
@@ -95,9 +120,7 @@ impl Ledger {
             counted: AtomicBool::new(stored.is_some()),
             scans: Mutex::new(Scans {
                 exact: stored.map_or(0, |count| count.scanned),
-                asked: None,
-                next: None,
-                corrected: false,
+                ..Scans::default()
             }),
             scanning: AtomicBool::new(false),
             scan_ended: Notify::new(),
@@ -146,48 +169,78 @@ impl Ledger {
     /// A file that is open has lost its last name. It is given back when nobody has it open any more: until then it takes
     /// room on the disk.
     pub(super) fn removed(&self, id: FileId) {
-        if let Some(open) = lock(&self.files).get_mut(&id) {
+        if let Some(open) = lock(&self.files).open.get_mut(&id) {
             open.removed = true;
         }
     }
 
-    /// An upload, or what takes its name away, opens a file: its octets that are counted already, shared by all who have
-    /// it open.
-    pub(super) fn open(&self, file: impl AsFd) -> io::Result<(FileId, Arc<AtomicU64>)> {
-        let mut tries = 0..limits::OPEN_TRIES_MAX;
+    /// How often a file was closed for good: to be read before the status of one that is to be opened.
+    pub(super) fn closes(&self) -> u64 {
+        self.closes.load(Ordering::SeqCst)
+    }
+
+    /// An upload, or what takes its name away, opens a file of this status: its octets that are counted already, shared by
+    /// all who have it open. `None` when the status may be older than the end of an upload into it, which has counted what
+    /// it wrote; `closes` is from before the status.
+    pub(super) fn open(&self, status: &Status, closes: u64) -> Option<Opened> {
+        let mut files = lock(&self.files);
+        let id = (status.device, status.inode);
+        if !files.open.contains_key(&id) {
+            // Counted under the lock.
+            let since = usize::try_from(self.closes() - closes).unwrap_or(usize::MAX);
+            let mut last = files.closed.iter().rev().take(since);
+            if since > files.closed.len() || last.any(|closed| *closed == id) {
+                return None;
+            }
+        }
+        Some(self.enter(&mut files, id, status))
+    }
+
+    /// The same where waiting for the file system is no harm. Blocks.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub(super) fn open_blocking(&self, file: impl AsFd) -> io::Result<Opened> {
+        let mut tries = 1..limits::OPEN_TRIES_MAX;
         loop {
-            let closes = self.closes.load(Ordering::SeqCst);
+            let closes = self.closes();
             // Not under the lock: a file system on the network writes out the file first.
             let status = fs::status(&file)?;
-            let id = (status.device, status.inode);
-            let mut files = lock(&self.files);
-            // An upload that has ended meanwhile has counted what it wrote.
-            let is_stale = !files.contains_key(&id) && self.closes.load(Ordering::SeqCst) != closes;
-            if is_stale && tries.next().is_some() {
-                continue;
+            if let Some(opened) = self.open(&status, closes) {
+                return Ok(opened);
             }
-            let open = files.entry(id).or_insert_with(|| OpenFile {
-                uploads: 0,
-                last: 0,
-                // Without a name it has been given back.
-                octets: Arc::new(AtomicU64::new(if status.links == 0 {
-                    0
-                } else {
-                    status.size
-                })),
-                removed: false,
-            });
-            open.uploads += 1;
-            open.last = self.opens.fetch_add(1, Ordering::Relaxed);
-            return Ok((id, Arc::clone(&open.octets)));
+            if tries.next().is_none() {
+                let id = (status.device, status.inode);
+                return Ok(self.enter(&mut lock(&self.files), id, &status));
+            }
         }
     }
 
-    /// An upload ends. After the last one the file counts as what it is, whatever was charged for it.
-    pub(super) fn close(&self, id: FileId, file: impl AsFd) {
+    fn enter(&self, files: &mut Files, id: FileId, status: &Status) -> Opened {
+        let open = files.open.entry(id).or_insert_with(|| OpenFile {
+            uploads: 0,
+            last: 0,
+            // Without a name it has been given back.
+            octets: Arc::new(AtomicU64::new(if status.links == 0 {
+                0
+            } else {
+                status.size
+            })),
+            removed: false,
+        });
+        open.uploads += 1;
+        open.last = self.opens.fetch_add(1, Ordering::Relaxed);
+        Opened {
+            id,
+            octets: Arc::clone(&open.octets),
+        }
+    }
+
+    /// An upload ends. After the last one the file counts as what it is, whatever was charged for it. Blocks.
+    pub(super) fn close_blocking(&self, id: FileId, file: impl AsFd) {
         let last = {
             let mut files = lock(&self.files);
-            let Some(open) = files.get_mut(&id) else {
+            let Some(open) = files.open.get_mut(&id) else {
                 return;
             };
             open.uploads -= 1;
@@ -199,7 +252,7 @@ impl Ledger {
         // As above.
         let status = fs::status(file);
         let mut files = lock(&self.files);
-        let Entry::Occupied(open) = files.entry(id) else {
+        let Entry::Occupied(open) = files.open.entry(id) else {
             return;
         };
         // Another has come meanwhile, whose end this will be.
@@ -209,6 +262,10 @@ impl Ledger {
         let OpenFile {
             octets, removed, ..
         } = open.remove();
+        if files.closed.len() >= limits::QUOTA_CLOSED_FILES {
+            files.closed.pop_front();
+        }
+        files.closed.push_back(id);
         self.closes.fetch_add(1, Ordering::SeqCst);
         let charged = octets.load(Ordering::Relaxed);
         let octets = match status {
@@ -246,6 +303,29 @@ impl Ledger {
         begins
     }
 
+    /// What is counted may be wrong, since another process worked here as well: to be scanned soon. Not where this one has
+    /// neither opened a file nor scanned, unless `in_any_case`. Tells whether it is.
+    pub(super) fn doubt(&self, in_any_case: bool) -> bool {
+        let has_opened = self.opens.load(Ordering::Relaxed) > 0;
+        let mut scans = lock(&self.scans);
+        let doubted = in_any_case || has_opened || scans.asked.is_some();
+        if doubted {
+            scans.doubts += 1;
+            scans.exact = 0;
+        }
+        doubted
+    }
+
+    /// Whether no scan has told a count since it was doubted.
+    pub(super) fn is_doubted(&self) -> bool {
+        lock(&self.scans).is_doubted()
+    }
+
+    /// Whether a scan is to come or under way.
+    pub(super) fn is_scanning(&self) -> bool {
+        self.scanning.load(Ordering::Acquire)
+    }
+
     /// No scan is started after all.
     pub(super) fn give_up_scan(&self) {
         self.scanning.store(false, Ordering::Release);
@@ -258,7 +338,7 @@ impl Ledger {
         let ended = self.scan_ended.notified();
         let mut ended = std::pin::pin!(ended);
         ended.as_mut().enable();
-        if !self.scanning.load(Ordering::Acquire) {
+        if !self.is_scanning() {
             return;
         }
         let asked = lock(&self.scans).asked;
@@ -275,6 +355,7 @@ impl Ledger {
     pub(super) fn scan(&self, stop: &AtomicBool) {
         let began = rt::now();
         for attempt in 1..=SCAN_TRIES {
+            let doubts = lock(&self.scans).doubts;
             let before = self.snapshot();
             let mut found = match scan::scan(self.path(), stop, |status| self.counted_of(status)) {
                 Ok(Some(found)) => found,
@@ -294,6 +375,7 @@ impl Ledger {
             found.partial |= after.has_moved_since(&before);
             if quiet || attempt == SCAN_TRIES || took > SCAN_REPEATED_TIME_MAX {
                 self.correct(found, before.used, quiet && !found.partial, took);
+                lock(&self.scans).settle(doubts);
                 break;
             }
         }
@@ -315,7 +397,7 @@ impl Ledger {
     /// What a file counts: while an upload has it open, what is charged for it, of which a part may not be written yet.
     fn counted_of(&self, status: &Status) -> u64 {
         let files = lock(&self.files);
-        let open = files.get(&(status.device, status.inode));
+        let open = files.open.get(&(status.device, status.inode));
         open.map_or(status.size, |open| open.octets.load(Ordering::Relaxed))
     }
 
@@ -323,7 +405,7 @@ impl Ledger {
         let files = lock(&self.files);
         Snapshot {
             used: self.used.load(Ordering::Relaxed),
-            quiet: files.is_empty(),
+            quiet: files.open.is_empty(),
             // In this order: what ends in between is seen by one of them.
             moving: self.moving.load(Ordering::SeqCst),
             moves: self.moves.load(Ordering::SeqCst),
@@ -406,6 +488,14 @@ impl Ledger {
     pub(super) fn is_unwritten(&self) -> bool {
         self.is_counted() && *lock(&self.synced) != self.used.load(Ordering::Relaxed)
     }
+}
+
+/// A file that was opened.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) id: FileId,
+    /// Octets of it that are counted.
+    pub(super) octets: Arc<AtomicU64>,
 }
 
 /// The count at a moment.

@@ -126,10 +126,7 @@ mod tests {
         let mut links = Links::new(2);
         let files = ["a", "b", "c", "d"].map(|name| linked(directory.path(), name, 4));
         let total = |links: &mut Links| -> u64 {
-            files
-                .iter()
-                .map(|file| links.see(file).of(file.size))
-                .sum()
+            files.iter().map(|file| links.see(file).of(file.size)).sum()
         };
         assert_eq!(total(&mut links), 2 * 100 + 2 * 25);
         assert_eq!(links.to_come.len(), 2, "it has not grown");
