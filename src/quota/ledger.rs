@@ -539,3 +539,24 @@ pub(super) fn signed(octets: u64) -> i64 {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scan_that_began_before_a_doubt_does_not_settle_it() {
+        let mut scans = Scans {
+            doubts: 2,
+            exact: 7,
+            ..Scans::default()
+        };
+        scans.settle(1);
+        assert!(scans.is_doubted());
+        assert_eq!(scans.exact, 0);
+        scans.exact = 8;
+        scans.settle(2);
+        assert!(!scans.is_doubted());
+        assert_eq!(scans.exact, 8);
+    }
+}

@@ -11,6 +11,8 @@ use super::{Charge, Quota, Quotas};
 use crate::rt;
 use crate::sys::fs;
 
+mod ends;
+mod hand_over;
 mod scans;
 
 /// A state directory and a home with files of these lengths.
