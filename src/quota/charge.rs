@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Quota;
-use super::ledger::{FileId, Opened, signed};
+use super::ledger::signed;
+use super::open_files::{FileId, Opened};
 use super::pending::Token;
 use crate::rt;
 use crate::sys::fs::Status;
@@ -23,7 +24,7 @@ impl Quota {
     /// A file is about to be opened.
     #[must_use]
     pub fn mark(&self) -> Mark {
-        Mark(self.ledger.closes())
+        Mark(self.ledger.files().closes())
     }
 
     /// An upload opens a file; the status was read after the mark was set. Without a name it is given back with its last
@@ -38,7 +39,7 @@ impl Quota {
         mark: Mark,
     ) -> io::Result<Rc<Charge>> {
         let token = self.quotas.held.begin();
-        if let Some(opened) = self.ledger.open(status, mark.0) {
+        if let Some(opened) = self.ledger.files().open(status, mark.0) {
             return Ok(self.charge(opened, file, token));
         }
         // An upload into the same file has just ended.
@@ -72,7 +73,7 @@ impl Quota {
     /// The kernel's error.
     pub fn hold(&self, fd: OwnedFd) -> io::Result<Held> {
         let token = self.quotas.held.begin();
-        let opened = self.ledger.open_blocking(&fd)?;
+        let opened = self.ledger.files().open_blocking(&fd)?;
         Ok(Held {
             quota: self.clone(),
             fd,
@@ -202,7 +203,7 @@ impl Held {
     /// The file has lost its last name, on a file system that does not tell by its links.
     pub fn removed(&self) {
         if let Some(opened) = &self.opened {
-            self.quota.ledger.removed(opened.id);
+            self.quota.ledger.files().removed(opened.id);
         }
     }
 }

@@ -7,10 +7,9 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
-use std::thread;
 
 use super::Quotas;
-use super::keeper::spawn;
+use super::keeper::{sleep, spawn};
 use super::ledger::{Ledger, lock};
 use super::run_file::Others;
 use crate::limits;
@@ -30,7 +29,7 @@ pub(super) fn begin(quotas: &Arc<Quotas>) {
 /// Waits for the end of the others. `None` when the process ends before.
 fn wait(quotas: &Weak<Quotas>) -> Option<Vec<Arc<Ledger>>> {
     loop {
-        thread::sleep(limits::QUOTA_OTHERS_LOOK_INTERVAL);
+        sleep(limits::QUOTA_OTHERS_LOOK_INTERVAL);
         let quotas = quotas.upgrade()?;
         if quotas.keeper.is_stopped() {
             return None;
@@ -87,14 +86,14 @@ fn count_all(quotas: &Weak<Quotas>, mut homes: VecDeque<Arc<Ledger>>) {
         let begun = quotas.keeper.scan(&ledger);
         drop(quotas);
         while ledger.is_scanning() {
-            thread::sleep(limits::QUOTA_CATCH_UP_PAUSE);
+            sleep(limits::QUOTA_CATCH_UP_PAUSE);
         }
         let took = rt::now().saturating_duration_since(began);
         if begun {
-            thread::sleep(limits::QUOTA_CATCH_UP_PAUSE + took * limits::QUOTA_CATCH_UP_REST);
+            sleep(limits::QUOTA_CATCH_UP_PAUSE + took * limits::QUOTA_CATCH_UP_REST);
         } else {
             // It rests from a scan before.
-            thread::sleep(limits::QUOTA_SCAN_PAUSE);
+            sleep(limits::QUOTA_SCAN_PAUSE);
             homes.push_back(ledger);
         }
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Instant;
+use std::time::Duration;
 
 use super::ledger::{Ledger, unix_now};
 use super::run_file::Others;
@@ -205,7 +205,7 @@ fn write_all(ledgers: &Receiver<Arc<Ledger>>, store: &Store) {
     let mut failing = false;
     while let Ok(first) = ledgers.recv() {
         // What changes meanwhile is written together.
-        pause(rt::now() + limits::QUOTA_WRITE_INTERVAL);
+        sleep(limits::QUOTA_WRITE_INTERVAL);
         for ledger in std::iter::once(first).chain(ledgers.try_iter()) {
             let result = ledger.sync(store);
             match &result {
@@ -223,7 +223,9 @@ fn write_all(ledgers: &Receiver<Arc<Ledger>>, store: &Store) {
     }
 }
 
-fn pause(end: Instant) {
+/// Lets this thread rest, which is no core's.
+pub(super) fn sleep(time: Duration) {
+    let end = rt::now() + time;
     loop {
         let left = end.saturating_duration_since(rt::now());
         if left.is_zero() {

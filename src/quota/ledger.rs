@@ -1,7 +1,5 @@
 //! The count of one home, shared by all sessions of all cores that work there.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -11,20 +9,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
+use super::open_files::{FileId, OpenFiles};
 use super::real_path;
 use super::scan::{self, Found};
 use super::store::{Count, Store};
 use crate::limits;
 use crate::rt;
-use crate::sys::fs::{self, Status};
 
 /// Scans at once behind one another, where the tree changes meanwhile.
 const SCAN_TRIES: u32 = 3;
 /// A scan that took longer is not repeated at once.
 const SCAN_REPEATED_TIME_MAX: Duration = Duration::from_secs(1);
-
-/// Device and inode.
-pub(super) type FileId = (u64, u64);
 
 /// The count of a home.
 #[derive(Debug)]
@@ -35,11 +30,8 @@ pub(super) struct Ledger {
     reach: PathBuf,
     /// Octets in use. Below zero only as long as something was given back that had not been counted.
     used: AtomicI64,
-    files: Mutex<Files>,
-    /// Numbers what opens them.
-    opens: AtomicU64,
-    /// How often a file was closed for good.
-    closes: AtomicU64,
+    /// Files that uploads have open.
+    files: OpenFiles,
     /// Changes under way by which a scan may miss files: renamed, one can get from where the scan is to come to where it
     /// has been.
     moving: AtomicUsize,
@@ -54,24 +46,6 @@ pub(super) struct Ledger {
     changed: AtomicBool,
     /// `used` as it was last written.
     synced: Mutex<i64>,
-}
-
-#[derive(Debug, Default)]
-struct Files {
-    /// Those that uploads have open.
-    open: HashMap<FileId, OpenFile>,
-    /// Those closed for good last, the latest at the end.
-    closed: VecDeque<FileId>,
-}
-
-#[derive(Debug)]
-struct OpenFile {
-    uploads: usize,
-    /// The number of the last one that opened it.
-    last: u64,
-    octets: Arc<AtomicU64>,
-    /// It has no name any more. Some file systems (NFS) do not tell by its links.
-    removed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -112,9 +86,7 @@ impl Ledger {
             home,
             reach,
             used: AtomicI64::new(octets),
-            files: Mutex::default(),
-            opens: AtomicU64::new(0),
-            closes: AtomicU64::new(0),
+            files: OpenFiles::default(),
             moving: AtomicUsize::new(0),
             moves: AtomicU64::new(0),
             counted: AtomicBool::new(stored.is_some()),
@@ -166,114 +138,15 @@ impl Ledger {
         Moving(self)
     }
 
-    /// A file that is open has lost its last name. It is given back when nobody has it open any more: until then it takes
-    /// room on the disk.
-    pub(super) fn removed(&self, id: FileId) {
-        if let Some(open) = lock(&self.files).open.get_mut(&id) {
-            open.removed = true;
-        }
-    }
-
-    /// How often a file was closed for good: to be read before the status of one that is to be opened.
-    pub(super) fn closes(&self) -> u64 {
-        self.closes.load(Ordering::SeqCst)
-    }
-
-    /// An upload, or what takes its name away, opens a file of this status: its octets that are counted already, shared by
-    /// all who have it open. `None` when the status may be older than the end of an upload into it, which has counted what
-    /// it wrote; `closes` is from before the status.
-    pub(super) fn open(&self, status: &Status, closes: u64) -> Option<Opened> {
-        let mut files = lock(&self.files);
-        let id = (status.device, status.inode);
-        if !files.open.contains_key(&id) {
-            // Counted under the lock.
-            let since = usize::try_from(self.closes() - closes).unwrap_or(usize::MAX);
-            let mut last = files.closed.iter().rev().take(since);
-            if since > files.closed.len() || last.any(|closed| *closed == id) {
-                return None;
-            }
-        }
-        Some(self.enter(&mut files, id, status))
-    }
-
-    /// The same where waiting for the file system is no harm. Blocks.
-    ///
-    /// # Errors
-    /// The kernel's error.
-    pub(super) fn open_blocking(&self, file: impl AsFd) -> io::Result<Opened> {
-        let mut tries = 1..limits::OPEN_TRIES_MAX;
-        loop {
-            let closes = self.closes();
-            // Not under the lock: a file system on the network writes out the file first.
-            let status = fs::status(&file)?;
-            if let Some(opened) = self.open(&status, closes) {
-                return Ok(opened);
-            }
-            if tries.next().is_none() {
-                let id = (status.device, status.inode);
-                return Ok(self.enter(&mut lock(&self.files), id, &status));
-            }
-        }
-    }
-
-    fn enter(&self, files: &mut Files, id: FileId, status: &Status) -> Opened {
-        let open = files.open.entry(id).or_insert_with(|| OpenFile {
-            uploads: 0,
-            last: 0,
-            // Without a name it has been given back.
-            octets: Arc::new(AtomicU64::new(if status.links == 0 {
-                0
-            } else {
-                status.size
-            })),
-            removed: false,
-        });
-        open.uploads += 1;
-        open.last = self.opens.fetch_add(1, Ordering::Relaxed);
-        Opened {
-            id,
-            octets: Arc::clone(&open.octets),
-        }
+    /// Files that uploads have open.
+    pub(super) fn files(&self) -> &OpenFiles {
+        &self.files
     }
 
     /// An upload ends. After the last one the file counts as what it is, whatever was charged for it. Blocks.
     pub(super) fn close_blocking(&self, id: FileId, file: impl AsFd) {
-        let last = {
-            let mut files = lock(&self.files);
-            let Some(open) = files.open.get_mut(&id) else {
-                return;
-            };
-            open.uploads -= 1;
-            if open.uploads > 0 {
-                return;
-            }
-            open.last
-        };
-        // As above.
-        let status = fs::status(file);
-        let mut files = lock(&self.files);
-        let Entry::Occupied(open) = files.open.entry(id) else {
-            return;
-        };
-        // Another has come meanwhile, whose end this will be.
-        if open.get().uploads > 0 || open.get().last != last {
-            return;
-        }
-        let OpenFile {
-            octets, removed, ..
-        } = open.remove();
-        if files.closed.len() >= limits::QUOTA_CLOSED_FILES {
-            files.closed.pop_front();
-        }
-        files.closed.push_back(id);
-        self.closes.fetch_add(1, Ordering::SeqCst);
-        let charged = octets.load(Ordering::Relaxed);
-        let octets = match status {
-            Ok(status) if status.links > 0 && !removed => status.size,
-            Err(_) if !removed => charged,
-            _ => 0,
-        };
-        self.add(signed(octets) - signed(charged));
+        self.files
+            .close_blocking(id, file, |change| self.add(change));
     }
 
     /// Whether the count has changed and nobody has been told yet.
@@ -306,9 +179,8 @@ impl Ledger {
     /// What is counted may be wrong, since another process worked here as well: to be scanned soon. Not where this one has
     /// neither opened a file nor scanned, unless `in_any_case`. Tells whether it is.
     pub(super) fn doubt(&self, in_any_case: bool) -> bool {
-        let has_opened = self.opens.load(Ordering::Relaxed) > 0;
         let mut scans = lock(&self.scans);
-        let doubted = in_any_case || has_opened || scans.asked.is_some();
+        let doubted = in_any_case || self.files.has_opened() || scans.asked.is_some();
         if doubted {
             scans.doubts += 1;
             scans.exact = 0;
@@ -357,7 +229,9 @@ impl Ledger {
         for attempt in 1..=SCAN_TRIES {
             let doubts = lock(&self.scans).doubts;
             let before = self.snapshot();
-            let mut found = match scan::scan(self.path(), stop, |status| self.counted_of(status)) {
+            let mut found = match scan::scan(self.path(), stop, |status| {
+                self.files.counted_of(status)
+            }) {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
                 Err(error) => {
@@ -394,22 +268,14 @@ impl Ledger {
         }
     }
 
-    /// What a file counts: while an upload has it open, what is charged for it, of which a part may not be written yet.
-    fn counted_of(&self, status: &Status) -> u64 {
-        let files = lock(&self.files);
-        let open = files.open.get(&(status.device, status.inode));
-        open.map_or(status.size, |open| open.octets.load(Ordering::Relaxed))
-    }
-
     fn snapshot(&self) -> Snapshot {
-        let files = lock(&self.files);
-        Snapshot {
+        self.files.look(|quiet| Snapshot {
             used: self.used.load(Ordering::Relaxed),
-            quiet: files.open.is_empty(),
+            quiet,
             // In this order: what ends in between is seen by one of them.
             moving: self.moving.load(Ordering::SeqCst),
             moves: self.moves.load(Ordering::SeqCst),
-        }
+        })
     }
 
     /// A scan has found so much, begun when `before` octets were counted. What has come meanwhile is added, although the
@@ -488,14 +354,6 @@ impl Ledger {
     pub(super) fn is_unwritten(&self) -> bool {
         self.is_counted() && *lock(&self.synced) != self.used.load(Ordering::Relaxed)
     }
-}
-
-/// A file that was opened.
-#[derive(Debug)]
-pub(super) struct Opened {
-    pub(super) id: FileId,
-    /// Octets of it that are counted.
-    pub(super) octets: Arc<AtomicU64>,
 }
 
 /// The count at a moment.

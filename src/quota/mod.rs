@@ -10,6 +10,7 @@ mod hand_over;
 mod keeper;
 mod ledger;
 mod links;
+mod open_files;
 mod pending;
 mod run_file;
 mod scan;
