@@ -451,6 +451,22 @@ fn two_processes_add_to_one_count() {
 }
 
 #[test]
+fn an_upload_that_the_end_of_the_server_breaks_off_counts_as_what_stays() {
+    let accounts = accounts("end", "100k");
+    let server = server(&accounts, &["--grace", "1s"]);
+    let mut client = login(&server);
+    let mut data = client.open("STOR a");
+    data.send(&pattern(10_000)).unwrap();
+    assert!(wait_until(PATIENCE, || accounts.home.join("a").exists()
+        && size(&accounts.home, "a") == 10_000));
+    end(&server);
+    let count = std::fs::read_to_string(count_file(&server).unwrap()).unwrap();
+    assert!(count.contains("\noctets 10000\n"), "{count}");
+    let run = std::fs::read_to_string(server.directory.join("state/quota-run")).unwrap();
+    assert!(run.contains("\nstate clean\n"), "{run}");
+}
+
+#[test]
 fn what_two_processes_gave_back_is_counted_again_once_the_old_one_is_gone() {
     let accounts = accounts("hand-over", "100k");
     std::fs::write(accounts.home.join("kept"), pattern(50_000)).unwrap();
