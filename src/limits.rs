@@ -130,8 +130,21 @@ pub const QUOTA_SCAN_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 pub const QUOTA_SCAN_WAIT: Duration = Duration::from_secs(2);
 /// Shortest time between two such counts, to which 20 times that of the last one is added.
 pub const QUOTA_SCAN_PAUSE: Duration = Duration::from_secs(1);
+/// The end of the process waits so long for file systems to tell the sizes of files whose uploads have ended.
+pub const QUOTA_END_WAIT: Duration = Duration::from_secs(5);
+/// Files whose uploads ended last that a home remembers: who opens one of them meanwhile asks for its size again.
+pub const QUOTA_CLOSED_FILES: usize = 64;
+/// While another process uses the same counts, this one looks so often whether it has ended.
+pub const QUOTA_OTHERS_LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// Shortest time between scans of two homes whose counts a hand-over left in doubt.
+pub const QUOTA_CATCH_UP_PAUSE: Duration = Duration::from_millis(100);
+/// To which so many times as long as the scan took is added: they take a fifth of the time of one core at most.
+pub const QUOTA_CATCH_UP_REST: u32 = 4;
 /// Largest file of the state directory that is read for a count.
 pub const QUOTA_FILE_OCTETS_MAX: u64 = 64 * 1024;
+/// Files with hard links still to come, or elsewhere, that a scan remembers: a table of 26 MB (24 octets and one each, seven
+/// eighths full).
+pub const QUOTA_SCAN_LINKED_FILES_MAX: usize = (1 << 20) / 8 * 7;
 /// Directories with a longer path below a home are not counted: each takes time by its depth.
 pub const QUOTA_SCAN_PATH_OCTETS_MAX: usize = 16 * 1024;
 /// Octets of a listing formatted at a time.

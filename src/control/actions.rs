@@ -350,7 +350,9 @@ impl Core {
 /// made for it would be empty and only mislead.
 pub(super) async fn give_up(opened: data::Opened) {
     if let data::Opened::Upload(upload) = opened {
-        upload.undo().run(false).await;
+        let undo = upload.undo();
+        drop(upload);
+        undo.run(false).await;
     }
 }
 

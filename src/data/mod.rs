@@ -354,10 +354,13 @@ async fn transfer(job: Job, outcome: &mut Outcome, watch: &mut Watch) -> Result<
         move_octets(&socket, records, opened, ascii, &link, outcome).await
     }
     .await;
-    if let (Err(_), Some(undo)) = (result, upload_undo) {
+    if let Some(undo) = upload_undo {
         // A file that this command made and nothing was written to would only mislead.
-        if link.handle.octets() == 0 || link.settings.remove_partial {
+        let misleads = link.handle.octets() == 0 || link.settings.remove_partial;
+        if result.is_err() && misleads {
             undo.run(link.settings.remove_partial).await;
+        } else {
+            undo.end().await;
         }
     }
     match (result, quota) {

@@ -1,14 +1,15 @@
-//! The two threads that work for quotas: one writes counts to the state directory, one scans homes. Neither runs
-//! before there is a session with a quota.
+//! The threads that work for quotas: one writes counts to the state directory, one scans homes. Neither runs
+//! before there is a session with a quota. After a hand-over there is a third for a while (`hand_over`).
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Instant;
+use std::time::Duration;
 
 use super::ledger::{Ledger, unix_now};
+use super::run_file::Others;
 use super::store::{Count, Store, Stored};
 use crate::limits;
 use crate::rt;
@@ -26,6 +27,8 @@ pub(super) struct Keeper {
     writer: Queue,
     scanner: Queue,
     stop: Arc<AtomicBool>,
+    /// The end of other processes is looked for.
+    looks: AtomicBool,
 }
 
 impl Keeper {
@@ -36,6 +39,7 @@ impl Keeper {
             writer: OnceLock::new(),
             scanner: OnceLock::new(),
             stop: Arc::default(),
+            looks: AtomicBool::new(false),
         }
     }
 
@@ -79,6 +83,36 @@ impl Keeper {
         store.map_or(0, |store| store.trusted_from())
     }
 
+    /// Whether there were other processes that used the same counts, whose end somebody must look for. Said once.
+    pub(super) fn begins_look(&self) -> bool {
+        let store = self.store.get().and_then(Option::as_ref);
+        store.is_some_and(|store| store.has_joined()) && !self.looks.swap(true, Ordering::Relaxed)
+    }
+
+    /// What became of the processes that used the same counts. Blocks.
+    pub(super) fn look(&self) -> Others {
+        let Some(store) = self.store.get().and_then(Option::as_ref) else {
+            return Others::Ended;
+        };
+        store.look(unix_now()).unwrap_or_else(|error| {
+            tracing::debug!(%error, "whether other processes use the same counts for quotas is not known");
+            Others::Live
+        })
+    }
+
+    /// Writes a count, and learns what other processes have added. Blocks.
+    pub(super) fn sync(&self, ledger: &Ledger) {
+        if let Some(store) = self.store.get().and_then(Option::as_ref) {
+            // The next change tries it again, and says so.
+            let _ = ledger.sync(store);
+        }
+    }
+
+    /// Whether the process ends.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// Has a home counted in the background; tells whether that is under way. Not so soon after the last time.
     pub(super) fn scan(&self, ledger: &Arc<Ledger>) -> bool {
         if !ledger.begin_scan() {
@@ -87,7 +121,7 @@ impl Keeper {
         let scanner = self.scanner.get_or_init(|| {
             let store = self.store().map(Arc::clone);
             let stop = Arc::clone(&self.stop);
-            self.spawn("quota-scan", move |ledgers| {
+            start("quota-scan", move |ledgers| {
                 scan_all(&ledgers, store.as_deref(), &stop);
             })
         });
@@ -106,7 +140,7 @@ impl Keeper {
         };
         let writer = self.writer.get_or_init(|| {
             let store = Arc::clone(store);
-            self.spawn("quota", move |ledgers| write_all(&ledgers, &store))
+            start("quota", move |ledgers| write_all(&ledgers, &store))
         });
         if let Some(queue) = writer {
             // Fails only when the thread has died; the end writes what is left.
@@ -114,34 +148,12 @@ impl Keeper {
         }
     }
 
-    fn spawn(
-        &self,
-        name: &str,
-        work: impl FnOnce(Receiver<Arc<Ledger>>) + Send + 'static,
-    ) -> Option<Sender<Arc<Ledger>>> {
-        let (sender, receiver) = channel();
-        let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
-            // Nobody waits for it, so cores go first. Refused, it is in their way a little more.
-            let _ = host::unpin_thread();
-            let _ = rustix::process::setpriority_process(None, NICE);
-            work(receiver);
-        });
-        match spawned {
-            Ok(_) => Some(sender),
-            Err(error) => {
-                tracing::warn!(%error, thread = name, "a thread for quotas cannot be started");
-                None
-            }
-        }
-    }
-
-    /// Writes what is left to be written, and marks the counts as complete.
-    pub(super) fn finish(&self, ledgers: &[Arc<Ledger>]) {
+    /// Writes what is left to be written, and marks the counts as complete unless they are not.
+    pub(super) fn finish(&self, ledgers: &[Arc<Ledger>], mut complete: bool) {
         self.stop.store(true, Ordering::Relaxed);
         let Some(store) = self.store.get().and_then(Option::as_ref) else {
             return;
         };
-        let mut complete = true;
         for ledger in ledgers.iter().filter(|ledger| ledger.is_unwritten()) {
             if let Err(error) = ledger.sync(store) {
                 tracing::warn!(home = %ledger.home.display(), %error, "a count was not written");
@@ -152,6 +164,28 @@ impl Keeper {
             store.end();
         }
     }
+}
+
+fn start(
+    name: &str,
+    work: impl FnOnce(Receiver<Arc<Ledger>>) + Send + 'static,
+) -> Option<Sender<Arc<Ledger>>> {
+    let (sender, receiver) = channel();
+    spawn(name, move || work(receiver)).then_some(sender)
+}
+
+/// Starts a thread that works for quotas; tells whether it runs.
+pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> bool {
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
+        // Nobody waits for it, so cores go first. Refused, it is in their way a little more.
+        let _ = host::unpin_thread();
+        let _ = rustix::process::setpriority_process(None, NICE);
+        work();
+    });
+    if let Err(error) = &spawned {
+        tracing::warn!(%error, thread = name, "a thread for quotas cannot be started");
+    }
+    spawned.is_ok()
 }
 
 /// On Linux each thread has its own.
@@ -171,7 +205,7 @@ fn write_all(ledgers: &Receiver<Arc<Ledger>>, store: &Store) {
     let mut failing = false;
     while let Ok(first) = ledgers.recv() {
         // What changes meanwhile is written together.
-        pause(rt::now() + limits::QUOTA_WRITE_INTERVAL);
+        sleep(limits::QUOTA_WRITE_INTERVAL);
         for ledger in std::iter::once(first).chain(ledgers.try_iter()) {
             let result = ledger.sync(store);
             match &result {
@@ -189,7 +223,9 @@ fn write_all(ledgers: &Receiver<Arc<Ledger>>, store: &Store) {
     }
 }
 
-fn pause(end: Instant) {
+/// Lets this thread rest, which is no core's.
+pub(super) fn sleep(time: Duration) {
+    let end = rt::now() + time;
     loop {
         let left = end.saturating_duration_since(rt::now());
         if left.is_zero() {

@@ -1,7 +1,5 @@
 //! The count of one home, shared by all sessions of all cores that work there.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -11,20 +9,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
+use super::open_files::{FileId, OpenFiles};
 use super::real_path;
 use super::scan::{self, Found};
 use super::store::{Count, Store};
 use crate::limits;
 use crate::rt;
-use crate::sys::fs::{self, Status};
 
 /// Scans at once behind one another, where the tree changes meanwhile.
 const SCAN_TRIES: u32 = 3;
 /// A scan that took longer is not repeated at once.
 const SCAN_REPEATED_TIME_MAX: Duration = Duration::from_secs(1);
-
-/// Device and inode.
-type FileId = (u64, u64);
 
 /// The count of a home.
 #[derive(Debug)]
@@ -36,11 +31,7 @@ pub(super) struct Ledger {
     /// Octets in use. Below zero only as long as something was given back that had not been counted.
     used: AtomicI64,
     /// Files that uploads have open.
-    files: Mutex<HashMap<FileId, OpenFile>>,
-    /// Numbers what opens them.
-    opens: AtomicU64,
-    /// Files of `files` that nobody has open any more.
-    closes: AtomicU64,
+    files: OpenFiles,
     /// Changes under way by which a scan may miss files: renamed, one can get from where the scan is to come to where it
     /// has been.
     moving: AtomicUsize,
@@ -57,16 +48,6 @@ pub(super) struct Ledger {
     synced: Mutex<i64>,
 }
 
-#[derive(Debug)]
-struct OpenFile {
-    uploads: usize,
-    /// The number of the last one that opened it.
-    last: u64,
-    octets: Arc<AtomicU64>,
-    /// It has no name any more. Some file systems (NFS) do not tell by its links.
-    removed: bool,
-}
-
 #[derive(Debug, Default)]
 struct Scans {
     /// When one last found the exact count, in seconds since 1970; 0 for never.
@@ -77,6 +58,24 @@ struct Scans {
     next: Option<Instant>,
     /// One has corrected the count since it was last written.
     corrected: bool,
+    /// How often the count was doubted, for other reasons than its age.
+    doubts: u64,
+    /// As many as there were when the last scan that told a count began.
+    settled: u64,
+}
+
+impl Scans {
+    fn is_doubted(&self) -> bool {
+        self.doubts != self.settled
+    }
+
+    /// A scan has told a count; so often it had been doubted when that began.
+    fn settle(&mut self, doubts: u64) {
+        self.settled = doubts;
+        if self.is_doubted() {
+            self.exact = 0;
+        }
+    }
 }
 
 impl Ledger {
@@ -87,17 +86,13 @@ impl Ledger {
             home,
             reach,
             used: AtomicI64::new(octets),
-            files: Mutex::default(),
-            opens: AtomicU64::new(0),
-            closes: AtomicU64::new(0),
+            files: OpenFiles::default(),
             moving: AtomicUsize::new(0),
             moves: AtomicU64::new(0),
             counted: AtomicBool::new(stored.is_some()),
             scans: Mutex::new(Scans {
                 exact: stored.map_or(0, |count| count.scanned),
-                asked: None,
-                next: None,
-                corrected: false,
+                ..Scans::default()
             }),
             scanning: AtomicBool::new(false),
             scan_ended: Notify::new(),
@@ -143,80 +138,15 @@ impl Ledger {
         Moving(self)
     }
 
-    /// A file that is open has lost its last name. It is given back when nobody has it open any more: until then it takes
-    /// room on the disk.
-    pub(super) fn removed(&self, id: FileId) {
-        if let Some(open) = lock(&self.files).get_mut(&id) {
-            open.removed = true;
-        }
+    /// Files that uploads have open.
+    pub(super) fn files(&self) -> &OpenFiles {
+        &self.files
     }
 
-    /// An upload, or what takes its name away, opens a file: its octets that are counted already, shared by all who have
-    /// it open.
-    pub(super) fn open(&self, file: impl AsFd) -> io::Result<(FileId, Arc<AtomicU64>)> {
-        let mut tries = 0..limits::OPEN_TRIES_MAX;
-        loop {
-            let closes = self.closes.load(Ordering::SeqCst);
-            // Not under the lock: a file system on the network writes out the file first.
-            let status = fs::status(&file)?;
-            let id = (status.device, status.inode);
-            let mut files = lock(&self.files);
-            // An upload that has ended meanwhile has counted what it wrote.
-            let is_stale = !files.contains_key(&id) && self.closes.load(Ordering::SeqCst) != closes;
-            if is_stale && tries.next().is_some() {
-                continue;
-            }
-            let open = files.entry(id).or_insert_with(|| OpenFile {
-                uploads: 0,
-                last: 0,
-                // Without a name it has been given back.
-                octets: Arc::new(AtomicU64::new(if status.links == 0 {
-                    0
-                } else {
-                    status.size
-                })),
-                removed: false,
-            });
-            open.uploads += 1;
-            open.last = self.opens.fetch_add(1, Ordering::Relaxed);
-            return Ok((id, Arc::clone(&open.octets)));
-        }
-    }
-
-    /// An upload ends. After the last one the file counts as what it is, whatever was charged for it.
-    pub(super) fn close(&self, id: FileId, file: impl AsFd) {
-        let last = {
-            let mut files = lock(&self.files);
-            let Some(open) = files.get_mut(&id) else {
-                return;
-            };
-            open.uploads -= 1;
-            if open.uploads > 0 {
-                return;
-            }
-            open.last
-        };
-        // As above.
-        let status = fs::status(file);
-        let mut files = lock(&self.files);
-        let Entry::Occupied(open) = files.entry(id) else {
-            return;
-        };
-        // Another has come meanwhile, whose end this will be.
-        if open.get().uploads > 0 || open.get().last != last {
-            return;
-        }
-        let OpenFile {
-            octets, removed, ..
-        } = open.remove();
-        self.closes.fetch_add(1, Ordering::SeqCst);
-        let charged = octets.load(Ordering::Relaxed);
-        let octets = match status {
-            Ok(status) if status.links > 0 && !removed => status.size,
-            Err(_) if !removed => charged,
-            _ => 0,
-        };
-        self.add(signed(octets) - signed(charged));
+    /// An upload ends. After the last one the file counts as what it is, whatever was charged for it. Blocks.
+    pub(super) fn close_blocking(&self, id: FileId, file: impl AsFd) {
+        self.files
+            .close_blocking(id, file, |change| self.add(change));
     }
 
     /// Whether the count has changed and nobody has been told yet.
@@ -246,6 +176,28 @@ impl Ledger {
         begins
     }
 
+    /// What is counted may be wrong, since another process worked here as well: to be scanned soon. Not where this one has
+    /// neither opened a file nor scanned, unless `in_any_case`. Tells whether it is.
+    pub(super) fn doubt(&self, in_any_case: bool) -> bool {
+        let mut scans = lock(&self.scans);
+        let doubted = in_any_case || self.files.has_opened() || scans.asked.is_some();
+        if doubted {
+            scans.doubts += 1;
+            scans.exact = 0;
+        }
+        doubted
+    }
+
+    /// Whether no scan has told a count since it was doubted.
+    pub(super) fn is_doubted(&self) -> bool {
+        lock(&self.scans).is_doubted()
+    }
+
+    /// Whether a scan is to come or under way.
+    pub(super) fn is_scanning(&self) -> bool {
+        self.scanning.load(Ordering::Acquire)
+    }
+
     /// No scan is started after all.
     pub(super) fn give_up_scan(&self) {
         self.scanning.store(false, Ordering::Release);
@@ -258,7 +210,7 @@ impl Ledger {
         let ended = self.scan_ended.notified();
         let mut ended = std::pin::pin!(ended);
         ended.as_mut().enable();
-        if !self.scanning.load(Ordering::Acquire) {
+        if !self.is_scanning() {
             return;
         }
         let asked = lock(&self.scans).asked;
@@ -275,8 +227,11 @@ impl Ledger {
     pub(super) fn scan(&self, stop: &AtomicBool) {
         let began = rt::now();
         for attempt in 1..=SCAN_TRIES {
+            let doubts = lock(&self.scans).doubts;
             let before = self.snapshot();
-            let mut found = match scan::scan(self.path(), stop, |status| self.counted_of(status)) {
+            let mut found = match scan::scan(self.path(), stop, |status| {
+                self.files.counted_of(status)
+            }) {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
                 Err(error) => {
@@ -294,6 +249,7 @@ impl Ledger {
             found.partial |= after.has_moved_since(&before);
             if quiet || attempt == SCAN_TRIES || took > SCAN_REPEATED_TIME_MAX {
                 self.correct(found, before.used, quiet && !found.partial, took);
+                lock(&self.scans).settle(doubts);
                 break;
             }
         }
@@ -312,22 +268,14 @@ impl Ledger {
         }
     }
 
-    /// What a file counts: while an upload has it open, what is charged for it, of which a part may not be written yet.
-    fn counted_of(&self, status: &Status) -> u64 {
-        let files = lock(&self.files);
-        let open = files.get(&(status.device, status.inode));
-        open.map_or(status.size, |open| open.octets.load(Ordering::Relaxed))
-    }
-
     fn snapshot(&self) -> Snapshot {
-        let files = lock(&self.files);
-        Snapshot {
+        self.files.look(|quiet| Snapshot {
             used: self.used.load(Ordering::Relaxed),
-            quiet: files.is_empty(),
+            quiet,
             // In this order: what ends in between is seen by one of them.
             moving: self.moving.load(Ordering::SeqCst),
             moves: self.moves.load(Ordering::SeqCst),
-        }
+        })
     }
 
     /// A scan has found so much, begun when `before` octets were counted. What has come meanwhile is added, although the
@@ -358,6 +306,14 @@ impl Ledger {
             exact = quiet,
             "a home was counted for its quota"
         );
+        if found.shares > 0 {
+            tracing::warn!(
+                home = %self.home.display(),
+                names = found.shares,
+                "too many files have hard links outside of this home to remember them all: the rest count a share for \
+                 each of their names; keep such trees out of homes with a quota"
+            );
+        }
         if found.unreadable > 0 {
             tracing::warn!(
                 home = %self.home.display(),
@@ -440,4 +396,25 @@ pub(super) fn signed(octets: u64) -> i64 {
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scan_that_began_before_a_doubt_does_not_settle_it() {
+        let mut scans = Scans {
+            doubts: 2,
+            exact: 7,
+            ..Scans::default()
+        };
+        scans.settle(1);
+        assert!(scans.is_doubted());
+        assert_eq!(scans.exact, 0);
+        scans.exact = 8;
+        scans.settle(2);
+        assert!(!scans.is_doubted());
+        assert_eq!(scans.exact, 8);
+    }
 }

@@ -5,24 +5,31 @@
 //! state directory (`store`) and made anew by a scan (`scan`) where it is missing, damaged, left by a process
 //! that was killed, a day old, or about to refuse an upload.
 
+mod charge;
+mod hand_over;
 mod keeper;
 mod ledger;
+mod links;
+mod open_files;
+mod pending;
+mod run_file;
 mod scan;
 mod store;
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::limits;
 use crate::rt;
 use crate::sys::fs;
 
 use keeper::Keeper;
-use ledger::{Ledger, lock, signed};
+use ledger::{Ledger, lock};
+use pending::Pending;
 
+pub use charge::{Charge, Held, Mark};
 pub use store::FILE_PREFIX;
 
 /// The quotas of the server and the counts of its homes, shared by all cores.
@@ -33,6 +40,8 @@ pub struct Quotas {
     policy: Mutex<Policy>,
     ledgers: Mutex<Ledgers>,
     keeper: Keeper,
+    /// Files that are held: their ends are waited for before the last counts are written.
+    held: Arc<Pending>,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +69,7 @@ impl Quotas {
             policy: Mutex::default(),
             ledgers: Mutex::default(),
             keeper: Keeper::new(state_directory),
+            held: Arc::default(),
         })
     }
 
@@ -111,7 +121,7 @@ impl Quotas {
         })
     }
 
-    fn load(&self, name: PathBuf) -> Arc<Ledger> {
+    fn load(self: &Arc<Self>, name: PathBuf) -> Arc<Ledger> {
         let home = real_path(&name);
         {
             let mut ledgers = lock(&self.ledgers);
@@ -121,6 +131,9 @@ impl Quotas {
             }
         }
         let stored = self.keeper.read(&home);
+        if self.keeper.begins_look() {
+            hand_over::begin(self);
+        }
         let mut ledgers = lock(&self.ledgers);
         let ledger = ledgers
             .by_home
@@ -131,10 +144,16 @@ impl Quotas {
         ledger
     }
 
-    /// Writes all counts, for the end of the process. Blocks.
+    /// Writes all counts, for the end of the process. Blocks, for a while at most.
     pub fn finish(&self) {
+        let is_over = self.held.wait(limits::QUOTA_END_WAIT);
+        if !is_over {
+            tracing::warn!(
+                "a file system does not tell what became of uploads: homes with a quota will be counted again"
+            );
+        }
         let ledgers: Vec<_> = lock(&self.ledgers).by_home.values().cloned().collect();
-        self.keeper.finish(&ledgers);
+        self.keeper.finish(&ledgers, is_over);
     }
 }
 
@@ -209,20 +228,6 @@ impl Quota {
         self.left()
     }
 
-    /// An upload opens a file, or what takes a name from it does: without a name it is given back with its last charge.
-    ///
-    /// # Errors
-    /// The kernel's error.
-    pub fn open(&self, file: &rt::File) -> io::Result<Rc<Charge>> {
-        let (id, octets) = self.ledger.open(file)?;
-        Ok(Rc::new(Charge {
-            quota: self.clone(),
-            file: file.clone(),
-            id,
-            octets,
-        }))
-    }
-
     /// Does what renames or removes below the home. A scan that runs meanwhile may miss files, and is told.
     pub fn moving<T>(&self, work: impl FnOnce() -> T) -> T {
         let _moving = self.ledger.moving();
@@ -233,80 +238,6 @@ impl Quota {
         if self.ledger.note_change() {
             self.quotas.keeper.write(&self.ledger);
         }
-    }
-}
-
-/// The octets of a file that an upload has open.
-#[derive(Debug)]
-pub struct Charge {
-    quota: Quota,
-    file: rt::File,
-    id: (u64, u64),
-    /// Octets of the file that are counted; all uploads that have it open change it.
-    octets: Arc<AtomicU64>,
-}
-
-impl Charge {
-    /// The quota that is charged.
-    #[must_use]
-    pub fn quota(&self) -> &Quota {
-        &self.quota
-    }
-
-    /// Octets that may be written from this offset on: what is left, and what the file holds already.
-    #[must_use]
-    pub fn room(&self, offset: u64) -> u64 {
-        let own = self.octets.load(Ordering::Relaxed).saturating_sub(offset);
-        self.quota.left().saturating_add(own)
-    }
-
-    /// Charges for octets that are about to be written: for as much as the file grows. Returns how many may be.
-    #[must_use]
-    pub fn charge(&self, offset: u64, count: usize) -> usize {
-        let end = offset.saturating_add(count as u64);
-        loop {
-            let octets = self.octets.load(Ordering::Relaxed);
-            if end <= octets {
-                return count;
-            }
-            let ledger = &self.quota.ledger;
-            let taken = ledger.take(end - octets, self.quota.limit());
-            let grown = octets + taken;
-            let changed =
-                self.octets
-                    .compare_exchange(octets, grown, Ordering::Relaxed, Ordering::Relaxed);
-            if changed.is_ok() {
-                self.quota.changed();
-                let granted = usize::try_from(grown.saturating_sub(offset));
-                return granted.unwrap_or(count).min(count);
-            }
-            // Another upload has charged for the same file.
-            ledger.add(-signed(taken));
-        }
-    }
-
-    /// The file was cut to nothing.
-    pub fn emptied(&self) {
-        let octets = self.octets.swap(0, Ordering::Relaxed);
-        self.quota.ledger.add(-signed(octets));
-        self.quota.changed();
-    }
-
-    /// The file has lost its last name, on a file system that does not tell by its links.
-    pub fn removed(&self) {
-        self.quota.ledger.removed(self.id);
-    }
-
-    /// The quota ran out: the home is counted again, for the next upload.
-    pub fn ran_out(&self) {
-        self.quota.quotas.keeper.scan(&self.quota.ledger);
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.quota.ledger.close(self.id, &self.file);
-        self.quota.changed();
     }
 }
 

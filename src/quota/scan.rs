@@ -1,6 +1,5 @@
 //! Adds up the files below a home.
 
-use std::collections::HashSet;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
+use super::links::Links;
 use crate::limits;
 use crate::sys::fs::{self, DirectoryReader, Kind, Status};
 
@@ -24,6 +24,8 @@ pub(super) struct Found {
     pub(super) unreadable: u64,
     /// One of those may be so by the doing of a client, who could hide files in it.
     pub(super) partial: bool,
+    /// Names of files with several hard links that counted a share each, see [`Links`].
+    pub(super) shares: u64,
 }
 
 /// Adds up what is below a home; symbolic links are not followed. One directory is open at a time, and one more is
@@ -38,7 +40,7 @@ pub(super) fn scan(
 ) -> io::Result<Option<Found>> {
     let root = fs::hold_root(home)?;
     let mut found = Found::default();
-    let mut linked = HashSet::new();
+    let mut links = Links::new(limits::QUOTA_SCAN_LINKED_FILES_MAX);
     // Octets of the path of the directory above, and the name. The last one found is the first to be read, so the
     // path of what is above it is still the beginning of `path`.
     let mut directories = vec![(0, c".".to_owned())];
@@ -54,7 +56,7 @@ pub(super) fn scan(
         path.extend_from_slice(name.as_bytes());
         let depth = path.len();
         let counted = open(&root, &path).and_then(|directory| {
-            add_up(directory, &mut linked, &size, |name| {
+            add_up(directory, &mut links, &size, |name| {
                 directories.push((depth, name));
             })
         });
@@ -73,6 +75,7 @@ pub(super) fn scan(
             }
         }
     }
+    found.shares = links.shares();
     Ok(Some(found))
 }
 
@@ -130,7 +133,7 @@ fn is_own(root: &OwnedFd, path: &[u8]) -> bool {
 /// Octets and files of one directory; `subdirectory` is told the names of those in it.
 fn add_up(
     directory: OwnedFd,
-    linked: &mut HashSet<(u64, u64)>,
+    links: &mut Links,
     size: impl Fn(&Status) -> u64,
     mut subdirectory: impl FnMut(CString),
 ) -> io::Result<(u64, u64)> {
@@ -149,11 +152,10 @@ fn add_up(
                 Err(error) => return Err(error),
             };
             kind = status.kind;
-            if kind == Kind::File
-                && (status.links < 2 || linked.insert((status.device, status.inode)))
-            {
-                octets = octets.saturating_add(size(&status));
-                files += 1;
+            if kind == Kind::File {
+                let counts = links.see(&status);
+                octets = octets.saturating_add(counts.of(size(&status)));
+                files += u64::from(counts.is_first());
             }
         }
         if kind == Kind::Directory {
@@ -196,6 +198,25 @@ mod tests {
         let sparse = std::fs::File::create(path("sparse")).unwrap();
         sparse.set_len(1 << 40).unwrap();
         assert_eq!(octets(home.path()), ((1 << 40) + 210, 4));
+    }
+
+    #[test]
+    fn snapshots_that_share_their_files_count_once_and_what_is_linked_outside_counts_whole() {
+        let whole = tempfile::tempdir().unwrap();
+        let home = whole.path().join("home");
+        let directories = ["daily.0", "daily.1", "daily.2"].map(|name| home.join(name));
+        for directory in &directories {
+            std::fs::create_dir_all(directory).unwrap();
+        }
+        for name in 0..50 {
+            let name = name.to_string();
+            std::fs::write(directories[0].join(&name), [0; 10]).unwrap();
+            for other in &directories[1..] {
+                std::fs::hard_link(directories[0].join(&name), other.join(&name)).unwrap();
+            }
+        }
+        std::fs::hard_link(directories[0].join("1"), whole.path().join("outside")).unwrap();
+        assert_eq!(octets(&home), (500, 50));
     }
 
     #[test]

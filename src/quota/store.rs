@@ -1,13 +1,12 @@
 //! What of the counts outlives the process: a small file for each home in the state directory, replaced as a whole.
 //!
-//! `quota-run` tells whether the counts can be trusted. Each process holds a shared lock on it as long as it lives; who
-//! finds it unlocked and not marked as clean, or of another boot, follows a process that was killed, and from then on
-//! only counts that were scanned later are trusted. `quota-lock` is held for each change of a count, so that two
-//! processes (one that is taking over) add to one another's.
+//! `quota-run` tells whether the counts can be trusted (`run_file`). `quota-lock` is held for each change of a file, so that
+//! two processes (one that is taking over) add to one another's.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -16,16 +15,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aws_lc_rs::digest;
 use rustix::fs::{FlockOperation, flock};
 
+use super::run_file::{Others, RunFile};
 use crate::limits;
 
 /// How the names of all files here begin.
 pub const FILE_PREFIX: &str = "quota-";
 const RUN_FILE: &str = "quota-run";
 const LOCK_FILE: &str = "quota-lock";
-const FIRST_LINE: &str = "ringftpd-quota 1";
-const LAST_LINE: &str = "end";
-const CLEAN: &str = "clean";
-const RUNNING: &str = "running";
+pub(super) const FIRST_LINE: &str = "ringftpd-quota 1";
+pub(super) const LAST_LINE: &str = "end";
 
 /// The count of a home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +47,7 @@ pub(super) enum Stored {
 #[derive(Debug)]
 pub(super) struct Store {
     directory: PathBuf,
-    run: File,
-    boot: String,
-    trusted_from: u64,
+    run: RunFile,
     /// Nothing is written any more.
     ended: AtomicBool,
 }
@@ -62,43 +58,32 @@ impl Store {
     /// # Errors
     /// A file there cannot be made, read or written.
     pub(super) fn open(directory: &Path, now: u64) -> io::Result<Self> {
-        let run = open_private(&directory.join(RUN_FILE))?;
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-        let boot = boot.map_or_else(|_| "-".to_owned(), |text| text.trim().to_owned());
-        let mut store = Self {
+        let _lock = lock(directory)?;
+        let run = RunFile::open(&directory.join(RUN_FILE), now, || has_counts(directory))?;
+        Ok(Self {
             directory: directory.to_path_buf(),
             run,
-            boot,
-            trusted_from: now,
             ended: AtomicBool::new(false),
-        };
-        let alone = match flock(&store.run, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => true,
-            Err(rustix::io::Errno::AGAIN) => {
-                flock(&store.run, FlockOperation::LockShared)?;
-                false
-            }
-            Err(errno) => return Err(errno.into()),
-        };
-        let last = store.last_run()?;
-        store.trusted_from = match &last {
-            // Another process lives, and looks after its own counts.
-            Some(last) if !alone => last.trusted_from,
-            Some(last) if last.ended && last.boot == store.boot => last.trusted_from,
-            // There has been none yet: nothing is distrusted.
-            None if store.run.metadata()?.len() == 0 => 0,
-            _ => now,
-        };
-        if alone {
-            store.note_run(RUNNING)?;
-            flock(&store.run, FlockOperation::LockShared)?;
-        }
-        Ok(store)
+        })
     }
 
     /// Counts that were scanned before this moment may lack what a process did that was killed.
     pub(super) fn trusted_from(&self) -> u64 {
-        self.trusted_from
+        self.run.trusted_from()
+    }
+
+    /// Whether another process used the counts when this one began to.
+    pub(super) fn has_joined(&self) -> bool {
+        self.run.has_joined()
+    }
+
+    /// Looks what became of the others; `now` in seconds since 1970.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub(super) fn look(&self, now: u64) -> io::Result<Others> {
+        let _lock = lock(&self.directory)?;
+        self.run.look(now)
     }
 
     /// The count of a home.
@@ -127,7 +112,7 @@ impl Store {
         synced: Option<i64>,
         scanned: u64,
     ) -> io::Result<i64> {
-        let _lock = self.lock()?;
+        let _lock = lock(&self.directory)?;
         if self.ended.load(Ordering::Relaxed) {
             return Ok(own);
         }
@@ -154,23 +139,11 @@ impl Store {
     /// Marks the counts as complete, unless another process goes on with them. Nothing is written afterwards, as a thread
     /// might whose turn comes late.
     pub(super) fn end(&self) {
-        let lock = self.lock();
+        let lock = lock(&self.directory);
         self.ended.store(true, Ordering::Relaxed);
-        drop(lock);
-        if flock(&self.run, FlockOperation::NonBlockingLockExclusive).is_ok()
-            && let Err(error) = self.note_run(CLEAN)
-        {
+        if let Err(error) = lock.and_then(|_lock| self.run.end()) {
             tracing::debug!(%error, "the end is not noted: homes will be counted again");
         }
-        // The next process need not wait for the end of this one.
-        let _ = flock(&self.run, FlockOperation::Unlock);
-    }
-
-    /// Held while a count is changed, by threads and processes alike.
-    fn lock(&self) -> io::Result<File> {
-        let lock = open_private(&self.directory.join(LOCK_FILE))?;
-        flock(&lock, FlockOperation::LockExclusive)?;
-        Ok(lock)
     }
 
     fn path(&self, home: &Path) -> PathBuf {
@@ -181,59 +154,37 @@ impl Store {
         }
         self.directory.join(name)
     }
-
-    fn last_run(&self) -> io::Result<Option<Run>> {
-        let mut text = String::new();
-        let mut file = &self.run;
-        file.rewind()?;
-        let read = file
-            .take(limits::QUOTA_FILE_OCTETS_MAX)
-            .read_to_string(&mut text);
-        Ok(read.ok().and_then(|_| Run::parse(&text)))
-    }
-
-    fn note_run(&self, state: &str) -> io::Result<()> {
-        let text = format!(
-            "{FIRST_LINE}\nboot {}\ntrusted-from {}\nstate {state}\n{LAST_LINE}\n",
-            self.boot, self.trusted_from
-        );
-        let mut file = &self.run;
-        file.set_len(0)?;
-        file.rewind()?;
-        file.write_all(text.as_bytes())
-    }
 }
 
-/// What `quota-run` says.
-struct Run {
-    boot: String,
-    trusted_from: u64,
-    ended: bool,
+/// Held while a file is changed, by threads and processes alike.
+fn lock(directory: &Path) -> io::Result<File> {
+    let lock = open_private(&directory.join(LOCK_FILE))?;
+    flock(&lock, FlockOperation::LockExclusive)?;
+    Ok(lock)
 }
 
-impl Run {
-    fn parse(text: &str) -> Option<Self> {
-        let mut fields = Fields::of(text)?;
-        Some(Self {
-            boot: fields.next("boot")?.to_owned(),
-            trusted_from: fields.next("trusted-from")?.parse().ok()?,
-            ended: fields.next("state")? == CLEAN,
-        })
-    }
+/// Whether there may be counts.
+fn has_counts(directory: &Path) -> bool {
+    let is_count = |name: &OsStr| {
+        name.as_bytes().starts_with(FILE_PREFIX.as_bytes()) && name != RUN_FILE && name != LOCK_FILE
+    };
+    std::fs::read_dir(directory).map_or(true, |mut entries| {
+        entries.any(|entry| entry.map_or(true, |entry| is_count(&entry.file_name())))
+    })
 }
 
 /// The lines between the first and the last: `key value` each.
-struct Fields<'a>(std::str::Lines<'a>);
+pub(super) struct Fields<'a>(std::str::Lines<'a>);
 
 impl<'a> Fields<'a> {
     /// `None` where the text is of another form, or cut off.
-    fn of(text: &'a str) -> Option<Self> {
+    pub(super) fn of(text: &'a str) -> Option<Self> {
         let inner = text.strip_prefix(FIRST_LINE)?.strip_prefix('\n')?;
         let inner = inner.strip_suffix('\n')?.strip_suffix(LAST_LINE)?;
         Some(Self(inner.lines()))
     }
 
-    fn next(&mut self, key: &str) -> Option<&'a str> {
+    pub(super) fn next(&mut self, key: &str) -> Option<&'a str> {
         self.0.next()?.strip_prefix(key)?.strip_prefix(' ')
     }
 }
@@ -264,7 +215,7 @@ fn signed(octets: u64) -> i64 {
     i64::try_from(octets).unwrap_or(i64::MAX)
 }
 
-fn open_private(path: &Path) -> io::Result<File> {
+pub(super) fn open_private(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -367,7 +318,66 @@ mod tests {
         assert_eq!(sixth.trusted_from(), 60, "after another boot");
         drop(sixth);
         std::fs::write(&path, "damaged").unwrap();
-        let last = Store::open(directory.path(), 70).unwrap();
-        assert_eq!(last.trusted_from(), 70);
+        let seventh = Store::open(directory.path(), 70).unwrap();
+        assert_eq!(seventh.trusted_from(), 70);
+        seventh.end();
+        drop(seventh);
+        // As a full disk may leave it.
+        std::fs::write(&path, "").unwrap();
+        let eighth = Store::open(directory.path(), 80).unwrap();
+        assert_eq!(eighth.trusted_from(), 80);
+        eighth.merge(home(), 100, None, 90).unwrap();
+        eighth.end();
+        drop(eighth);
+        // Counts of which nobody knows how they were left.
+        std::fs::remove_file(&path).unwrap();
+        let last = Store::open(directory.path(), 100).unwrap();
+        assert_eq!(last.trusted_from(), 100);
+    }
+
+    #[test]
+    fn who_outlives_the_others_knows_how_they_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = |now| Store::open(directory.path(), now).unwrap();
+        let (first, second) = (open(10), open(20));
+        assert!(!first.has_joined() && second.has_joined());
+        assert_eq!(second.look(30).unwrap(), Others::Live);
+        first.end();
+        drop(first);
+        assert_eq!(second.look(30).unwrap(), Others::Ended);
+        assert_eq!(second.look(30).unwrap(), Others::Ended);
+        assert_eq!(second.trusted_from(), 0);
+        let (third, fourth) = (open(40), open(50));
+        // Killed.
+        drop(second);
+        assert_eq!(third.look(60).unwrap(), Others::Live);
+        third.end();
+        drop(third);
+        assert_eq!(fourth.look(60).unwrap(), Others::Died);
+        assert_eq!(fourth.trusted_from(), 60);
+        assert_eq!(fourth.look(70).unwrap(), Others::Ended, "told once");
+        // Also where nobody looks.
+        let fifth = open(80);
+        drop(fourth);
+        fifth.end();
+        drop(fifth);
+        assert_eq!(open(90).trusted_from(), 90);
+    }
+
+    #[test]
+    fn a_process_of_an_older_version_is_not_taken_for_one_that_was_killed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(RUN_FILE);
+        let old = Store::open(directory.path(), 10).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("processes 1\n"), "{text}");
+        std::fs::write(&path, text.replace("processes 1\n", "")).unwrap();
+        let new = Store::open(directory.path(), 20).unwrap();
+        drop(old);
+        assert_eq!(new.look(30).unwrap(), Others::Ended);
+        new.end();
+        drop(new);
+        let next = Store::open(directory.path(), 40).unwrap();
+        assert_eq!(next.trusted_from(), 0);
     }
 }

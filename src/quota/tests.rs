@@ -11,6 +11,8 @@ use super::{Charge, Quota, Quotas};
 use crate::rt;
 use crate::sys::fs;
 
+mod ends;
+mod hand_over;
 mod scans;
 
 /// A state directory and a home with files of these lengths.
@@ -85,8 +87,10 @@ fn run(test: impl Future<Output = ()>) {
     rt::run(8, test).unwrap();
 }
 
-fn charge(quota: &Quota, file: &rt::File) -> Rc<Charge> {
-    quota.open(file).unwrap()
+async fn charge(quota: &Quota, file: &rt::File) -> Rc<Charge> {
+    let mark = quota.mark();
+    let status = fs::status(file).unwrap();
+    quota.open(file, &status, mark).await.unwrap()
 }
 
 #[test]
@@ -97,7 +101,7 @@ fn a_file_is_charged_for_its_growth_up_to_the_last_octet() {
         let quota = place.enter(&quotas, Some(1000)).await;
         assert_eq!((quota.usage().used, quota.left()), (150, 850));
         let file = place.open("a");
-        let upload = charge(&quota, &file);
+        let upload = charge(&quota, &file).await;
         assert_eq!(upload.room(0), 950);
         assert_eq!(upload.room(100), 850);
         assert_eq!(upload.charge(0, 100), 100);
@@ -113,7 +117,7 @@ fn a_file_is_charged_for_its_growth_up_to_the_last_octet() {
         assert_eq!(quota.left(), 950);
         assert_eq!(upload.charge(0, 10), 10);
         place.set_length("a", 10);
-        drop(upload);
+        upload.close().await;
         assert_eq!(quota.usage().used, 60);
     });
 }
@@ -125,16 +129,16 @@ fn what_an_upload_leaves_counts_as_it_is() {
         let quotas = place.quotas(None, 1000);
         let quota = place.enter(&quotas, None).await;
         let file = place.open("a");
-        let upload = charge(&quota, &file);
+        let upload = charge(&quota, &file).await;
         assert_eq!(upload.charge(0, 400), 400);
         // The disk took less.
         place.set_length("a", 300);
-        drop(upload);
+        upload.close().await;
         assert_eq!(quota.left(), 700);
         // A hole counts; where it ends behind the bound nothing may be written.
-        let upload = charge(&quota, &file);
+        let upload = charge(&quota, &file).await;
         assert_eq!(upload.charge(2000, 10), 0);
-        drop(upload);
+        upload.close().await;
         assert_eq!(quota.left(), 700);
     });
 }
@@ -146,16 +150,16 @@ fn uploads_to_one_file_are_charged_once() {
         let quotas = place.quotas(Some(1000), 0);
         let quota = place.enter(&quotas, Some(1000)).await;
         let (one, two) = (place.open("a"), place.open("a"));
-        let (first, second) = (charge(&quota, &one), charge(&quota, &two));
+        let (first, second) = (charge(&quota, &one).await, charge(&quota, &two).await);
         assert_eq!(first.charge(0, 300), 300);
         assert_eq!(second.charge(0, 200), 200);
         assert_eq!(quota.left(), 700);
         assert_eq!(second.charge(200, 200), 200);
         assert_eq!(quota.left(), 600);
         place.set_length("a", 400);
-        drop(first);
+        first.close().await;
         assert_eq!(quota.left(), 600);
-        drop(second);
+        second.close().await;
         assert_eq!(quota.left(), 600);
     });
 }
@@ -169,19 +173,18 @@ fn a_removed_file_is_given_back_once_nobody_writes_it() {
         let remove = |name: &str| {
             let held = fs::hold_root(&place.home()).unwrap();
             let name = std::ffi::CString::new(name).unwrap();
-            let file = rt::File::new(fs::hold_plain(&held, &name).unwrap());
-            let _charge = charge(&quota, &file);
+            let _file = quota.hold(fs::hold_plain(&held, &name).unwrap()).unwrap();
             fs::remove_file(&held, &name).unwrap();
         };
         remove("b");
         assert_eq!(quota.left(), 600);
         let file = place.open("a");
-        let upload = charge(&quota, &file);
+        let upload = charge(&quota, &file).await;
         assert_eq!(upload.charge(400, 100), 100);
         remove("a");
         assert_eq!(quota.left(), 500, "it still takes room on the disk");
         assert_eq!(upload.charge(500, 501), 500);
-        drop(upload);
+        upload.close().await;
         assert_eq!(quota.left(), 1000);
         // One of two names is no file less.
         std::fs::write(place.home().join("c"), [0; 10]).unwrap();
@@ -240,7 +243,7 @@ fn accounts_with_one_home_share_its_count() {
         assert_eq!((small.left(), large.left()), (400, 900));
         assert_eq!(boundless.usage().quota, None);
         let file = place.open("b");
-        let upload = charge(&boundless, &file);
+        let upload = charge(&boundless, &file).await;
         assert_eq!(upload.charge(0, 700), 700);
         assert_eq!((small.left(), large.left()), (0, 200));
         // What sessions have stays, others begin with the new policy.
@@ -257,10 +260,10 @@ fn a_count_outlives_the_process_and_a_damaged_one_is_made_anew() {
         let quotas = place.quotas(Some(1000), 0);
         let quota = place.enter(&quotas, Some(1000)).await;
         let file = place.open("b");
-        let upload = charge(&quota, &file);
+        let upload = charge(&quota, &file).await;
         assert_eq!(upload.charge(0, 200), 200);
         place.set_length("b", 200);
-        drop(upload);
+        upload.close().await;
         quotas.finish();
         drop((quota, quotas));
         // Nobody looks again: the count that was left holds.
@@ -342,7 +345,7 @@ fn uploads_during_a_scan_are_not_lost() {
         let quotas = place.quotas(Some(10_000), 0);
         let quota = place.enter(&quotas, Some(10_000)).await;
         let file = place.open("b");
-        let upload = charge(&quota, &file);
+        let upload = charge(&quota, &file).await;
         assert_eq!(upload.charge(0, 200), 200);
         place.set_length("b", 200);
         // While a file is open a scan is not exact: the next login asks for another.
@@ -350,7 +353,7 @@ fn uploads_during_a_scan_are_not_lost() {
         quota.ledger.scan(&stop);
         assert_eq!(quota.usage().used, 300);
         assert!(quota.ledger.is_due(0));
-        drop(upload);
+        upload.close().await;
         quota.ledger.scan(&stop);
         assert_eq!(quota.usage().used, 300);
         assert!(!quota.ledger.is_due(0));
@@ -366,9 +369,9 @@ fn without_a_usable_state_directory_each_process_counts_for_itself() {
             quotas.set_policy(1000, [(place.home().as_path(), None)].into_iter());
             let quota = place.enter(&quotas, None).await;
             let file = place.open("a");
-            let upload = charge(&quota, &file);
+            let upload = charge(&quota, &file).await;
             assert_eq!(upload.charge(100, 901), 900);
-            drop(upload);
+            upload.close().await;
             assert_eq!(quota.left(), 900);
             quotas.finish();
         }

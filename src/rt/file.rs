@@ -73,6 +73,18 @@ impl File {
         }
     }
 
+    /// The descriptor, for another thread: this one if nothing else uses it, else a duplicate.
+    ///
+    /// # Errors
+    /// The file again, when no descriptor is left.
+    pub fn into_fd(self) -> Result<OwnedFd, (Self, io::Error)> {
+        let Self { fd, access } = self;
+        Rc::try_unwrap(fd).or_else(|fd| match fd.try_clone() {
+            Ok(duplicate) => Ok(duplicate),
+            Err(error) => Err((Self { fd, access }, error)),
+        })
+    }
+
     /// Reads what needs no waiting; 0 where that is nothing. A read through the ring costs a turn of the
     /// loop, and on tmpfs a thread of the kernel.
     fn read_now(&self, buffer: &mut [u8], offset: u64) -> usize {

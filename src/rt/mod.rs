@@ -85,6 +85,11 @@ pub async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'stat
     }
 }
 
+/// The same for work that nobody waits for. At the end of the process it may be cut off.
+pub fn begin_blocking(work: impl FnOnce() + Send + 'static) {
+    drop(blocking_pool().spawn_blocking(work));
+}
+
 thread_local! {
     static BLOCKING_WORK: Cell<usize> = const { Cell::new(0) };
 }

@@ -57,6 +57,8 @@ pub struct Upload {
     pub charge: Option<Rc<Charge>>,
     /// Whether what is there is to be given up once the data connection stands.
     truncate: bool,
+    /// Device and inode.
+    id: (u64, u64),
     /// To take back a file that never got its content.
     root: Rc<Root>,
     path: VirtualPath,
@@ -85,34 +87,49 @@ impl Upload {
     pub fn undo(&self) -> Undo {
         Undo {
             file: self.file.clone(),
+            id: self.id,
             root: Rc::clone(&self.root),
             path: self.path.clone(),
             operation: self.operation,
             created: self.created,
-            _charge: self.charge.clone(),
+            charge: self.charge.clone(),
         }
     }
 }
 
-/// Takes back the file of an upload that came to nothing.
+/// Ends an upload, or takes its file back where it came to nothing.
 #[derive(Debug)]
 pub struct Undo {
+    /// Held, so that its inode is no other's.
     file: rt::File,
+    id: (u64, u64),
     root: Rc<Root>,
     path: VirtualPath,
     operation: Operation,
     created: bool,
     /// Ends after it: then the file counts as what it has become.
-    _charge: Option<Rc<Charge>>,
+    charge: Option<Rc<Charge>>,
 }
 
 impl Undo {
     /// Removes the file if it was made for the upload, or in any case if `always`. A failure
     /// leaves a file that the client can see and delete.
     pub async fn run(self, always: bool) {
-        if !self.created && !always {
-            return;
+        if self.created || always {
+            self.remove().await;
         }
+        self.end().await;
+    }
+
+    /// The upload is over; nothing else holds it any more. Returns when the file counts as what it has become.
+    pub async fn end(self) {
+        drop(self.file);
+        if let Some(charge) = self.charge {
+            charge.close().await;
+        }
+    }
+
+    async fn remove(&self) {
         // It has passed the gate for this before.
         let Ok(mut place) = self.root.gate(&self.path, self.operation) else {
             return;
@@ -120,19 +137,18 @@ impl Undo {
         let Ok((parent, name)) = self.root.hold_parent(&mut place).await else {
             return;
         };
-        let (Ok(ours), Ok(there)) = (fs::status(&self.file), fs::status_at(&parent, &name)) else {
-            return;
+        let (ours, quota) = (self.id, self.root.quota_at(&place).cloned());
+        let removing = move || {
+            let there = fs::status_at(&parent, &name)?;
+            // Somebody may have put another file there meanwhile.
+            if ours != (there.device, there.inode) {
+                return Ok(());
+            }
+            removing(quota.as_ref(), (&parent, &name), || {
+                fs::remove_file(&parent, &name)
+            })
         };
-        // Somebody may have put another file there meanwhile.
-        if (ours.device, ours.inode) == (there.device, there.inode) {
-            let quota = self.root.quota_at(&place).cloned();
-            let removing = move || {
-                removing(quota.as_ref(), (&parent, &name), || {
-                    fs::remove_file(&parent, &name)
-                })
-            };
-            let _ = rt::blocking(removing).await;
-        }
+        let _ = rt::blocking(removing).await;
     }
 }
 
@@ -166,6 +182,7 @@ impl Root {
             UploadMode::Replace | UploadMode::At(_) => Operation::Write,
         };
         let mut place = self.gate(path, operation)?;
+        let mark = self.mark(&place);
         let (opened, created) = match how {
             UploadMode::At(offset) if offset > 0 => self.open_existing(&mut place).await?,
             _ => self.open_or_create(&mut place).await?,
@@ -178,8 +195,9 @@ impl Root {
             UploadMode::Replace | UploadMode::Unique { .. } => 0,
         };
         Ok(Upload {
-            charge: self.charge(&place, &file, offset, created).await?,
+            charge: self.charge((&file, &status), mark, offset, created).await?,
             file,
+            id: (status.device, status.inode),
             offset,
             name: None,
             created,
@@ -238,13 +256,15 @@ impl Root {
             self.require_quota(&place, 1).await?;
             let (directory, last) = self.hold_parent(&mut place).await?;
             let directory = Rc::new(directory);
+            let mark = self.mark(&place);
             let opened = self.open_below(&directory, last.as_bytes(), fs::OPEN_CREATE_NEW);
             match opened.await {
                 Ok(opened) => {
-                    let (file, _) = checked(opened)?;
+                    let (file, status) = checked(opened)?;
                     return Ok(Upload {
-                        charge: self.charge(&place, &file, 0, true).await?,
+                        charge: self.charge((&file, &status), mark, 0, true).await?,
                         file,
+                        id: (status.device, status.inode),
                         offset: 0,
                         name: Some(name),
                         created: true,

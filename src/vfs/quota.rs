@@ -7,9 +7,9 @@ use std::path::Path;
 use std::rc::Rc;
 
 use crate::proto::{FileError, FileReply, QuotaUsage};
-use crate::quota::{Charge, Quota};
+use crate::quota::{Charge, Mark, Quota};
 use crate::rt;
-use crate::sys::fs::{self, Kind};
+use crate::sys::fs::{self, Kind, Status};
 
 use super::Root;
 use super::error::file_error;
@@ -53,21 +53,28 @@ impl Root {
         }
     }
 
+    /// To be set before the file of an upload is opened.
+    pub(super) fn mark(&self, place: &Place<'_>) -> Option<Mark> {
+        self.quota_at(place).map(Quota::mark)
+    }
+
     /// What an upload to this file, from this offset on, will be charged. One that has no room for a single octet is
     /// refused; a file that was made just now had some.
     pub(super) async fn charge(
         &self,
-        place: &Place<'_>,
-        file: &rt::File,
+        (file, status): (&rt::File, &Status),
+        mark: Option<Mark>,
         offset: u64,
         created: bool,
     ) -> Result<Option<Rc<Charge>>, FileError> {
-        let Some(quota) = self.quota_at(place) else {
+        let (Some(quota), Some(mark)) = (&self.quota, mark) else {
             return Ok(None);
         };
         quota.settle().await;
-        let charge = quota.open(file).map_err(|error| file_error(&error))?;
+        let charge = quota.open(file, status, mark).await;
+        let charge = charge.map_err(|error| file_error(&error))?;
         if !created && charge.room(offset) == 0 && quota.left_of(1).await == 0 {
+            charge.close().await;
             return Err(over_quota(quota));
         }
         Ok(Some(charge))
@@ -111,24 +118,24 @@ pub(super) fn removing(
     };
     quota.moving(|| {
         // Held, since the name may be another file's by the time it is taken away.
-        let held = fs::hold_plain(parent, name).map(rt::File::new);
+        let held = fs::hold_plain(parent, name);
         let before = held.and_then(|held| Ok((fs::status(&held)?, held)));
-        let charge = match before {
+        let held = match before {
             Ok((status, held)) if status.kind == Kind::File => {
-                quota.open(&held).ok().map(|charge| (status, held, charge))
+                quota.hold(held).ok().map(|held| (status, held))
             }
             _ => None,
         };
         work()?;
-        if let Some((before, held, charge)) = charge
+        if let Some((before, held)) = held
             && before.links == 1
-            && renames_what_is_removed(&held)
+            && renames_what_is_removed(held.file())
         {
             // Renamed to what it is called already, it is still there.
             let there = fs::status_at(parent, name)
                 .is_ok_and(|now| (now.device, now.inode) == (before.device, before.inode));
             if !there {
-                charge.removed();
+                held.removed();
             }
         }
         Ok(())
@@ -136,7 +143,7 @@ pub(super) fn removing(
 }
 
 /// Whether a file that is held stays under another name when it is removed, so that its links do not tell: on NFS.
-fn renames_what_is_removed(fd: &rt::File) -> bool {
+fn renames_what_is_removed(fd: &OwnedFd) -> bool {
     rustix::fs::fstatfs(fd).is_ok_and(|volume| volume.f_type == rustix::fs::NFS_SUPER_MAGIC)
 }
 

@@ -451,6 +451,60 @@ fn two_processes_add_to_one_count() {
 }
 
 #[test]
+fn an_upload_that_the_end_of_the_server_breaks_off_counts_as_what_stays() {
+    let accounts = accounts("end", "100k");
+    let server = server(&accounts, &["--grace", "1s"]);
+    let mut client = login(&server);
+    let mut data = client.open("STOR a");
+    data.send(&pattern(10_000)).unwrap();
+    assert!(wait_until(PATIENCE, || accounts.home.join("a").exists()
+        && size(&accounts.home, "a") == 10_000));
+    end(&server);
+    let count = std::fs::read_to_string(count_file(&server).unwrap()).unwrap();
+    assert!(count.contains("\noctets 10000\n"), "{count}");
+    let run = std::fs::read_to_string(server.directory.join("state/quota-run")).unwrap();
+    assert!(run.contains("\nstate clean\n"), "{run}");
+}
+
+#[test]
+fn what_two_processes_gave_back_is_counted_again_once_the_old_one_is_gone() {
+    let accounts = accounts("hand-over", "100k");
+    std::fs::write(accounts.home.join("kept"), pattern(50_000)).unwrap();
+    let old = server(&accounts, &[]);
+    let mut before = login(&old);
+    assert_used(&mut before, 50_000, QUOTA);
+    let mut data = before.open("STOR a");
+    data.send(&pattern(10_000)).unwrap();
+    let arrived = || std::fs::metadata(accounts.home.join("a")).is_ok_and(|a| a.len() == 10_000);
+    assert!(wait_until(PATIENCE, arrived));
+    assert!(old.wait_for_log("a new process can take over"));
+    let users = ["--users", accounts.file.to_str().unwrap(), "--take-over"];
+    let new = old.start_beside(&users, |command| command);
+    assert!(old.wait_for_log("sessions here go on"));
+    // Deleted here while it is open there: each gives it back.
+    let mut after = login(&new);
+    after.ok("DELE a", 250);
+    if data.is_protected() {
+        data.close_notify();
+    }
+    data.shutdown_write();
+    assert_eq!(before.reply().code, 226);
+    before.ok("QUIT", 221);
+    assert!(old.wait(PATIENCE).is_some_and(|status| status.success()));
+    assert!(new.wait_for_log("homes that both may have changed are counted again"));
+    assert!(new.wait_for_log("a home was counted"));
+    let mut last = String::new();
+    let right = wait_until(PATIENCE, || {
+        last = after.ok("SITE QUOTA", 200).text();
+        last.starts_with("200 Used 50000 of")
+    });
+    assert!(right, "{last}");
+    end(&new);
+    let count = std::fs::read_to_string(count_file(&old).unwrap()).unwrap();
+    assert!(count.contains("\noctets 50000\n"), "{count}");
+}
+
+#[test]
 fn kernel_tls_does_not_pass_the_bound() {
     // Set in the lab, where the kernel has it.
     if std::env::var_os("RINGFTPD_TEST_KTLS").is_none() {

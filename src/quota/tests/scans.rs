@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Place, charge, run};
+use super::{Place, run};
 use crate::limits;
 use crate::quota::Quotas;
 use crate::rt;
@@ -51,19 +51,18 @@ fn a_file_is_given_back_once_however_many_remove_it() {
         let quotas = place.quotas(Some(1000), 0);
         let quota = place.enter(&quotas, Some(1000)).await;
         let held = fs::hold_root(&place.home()).unwrap();
-        let hold = || rt::File::new(fs::hold_plain(&held, c"a").unwrap());
-        let (one, two, late) = (hold(), hold(), hold());
-        let charges = (charge(&quota, &one), charge(&quota, &two));
+        let hold = || fs::hold_plain(&held, c"a").unwrap();
+        let late = hold();
+        let both = (quota.hold(hold()).unwrap(), quota.hold(hold()).unwrap());
         // Another takes the name before the second of them does.
         fs::remove_file(&held, c"a").unwrap();
         fs::rename(&held, c"b", &held, c"a").unwrap();
-        drop(charges);
+        drop(both);
         assert_eq!(quota.usage().used, 300);
-        drop(charge(&quota, &late));
+        drop(quota.hold(late).unwrap());
         assert_eq!(quota.usage().used, 300);
         // Where links do not tell (NFS) it is told.
-        let file = hold();
-        let removing = charge(&quota, &file);
+        let removing = quota.hold(hold()).unwrap();
         removing.removed();
         drop(removing);
         assert_eq!(quota.usage().used, 0);
