@@ -43,6 +43,7 @@ use crate::logging::{LogSettings, TransferLogFormat};
 use crate::proto::zone::Zone;
 use crate::server::PassivePlan;
 use crate::sys::{host, identity};
+use crate::vfs::Storing;
 
 pub use access::{Access, AccessOptions};
 pub use accounts::{AccountSource, OneTimeAccount};
@@ -124,6 +125,8 @@ pub struct Checked {
     pub fsync: bool,
     /// Whether the file of a broken upload is removed.
     pub remove_partial: bool,
+    /// When uploads appear under their name.
+    pub storing: Storing,
     /// Rules for the files of every account.
     pub file_rules: Arc<FileRules>,
     /// The time zone of dates in LIST.
@@ -272,6 +275,7 @@ impl Checked {
             },
             fsync: options.fsync,
             remove_partial: options.remove_partial,
+            storing: options.upload_mode,
             file_rules: options.files.rules(),
             list_zone: options.list_zone,
             run_as: options.host.run_as,

@@ -65,6 +65,8 @@ struct OpenFile {
     octets: Arc<AtomicU64>,
     /// It has no name any more. Some file systems (NFS) do not tell by its links.
     removed: bool,
+    /// It had no name when it was opened, and gets one at the end of its upload: a scan does not find it.
+    unnamed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -176,6 +178,7 @@ impl Ledger {
                     status.size
                 })),
                 removed: false,
+                unnamed: status.links == 0,
             });
             open.uploads += 1;
             open.last = self.opens.fetch_add(1, Ordering::Relaxed);
@@ -292,6 +295,8 @@ impl Ledger {
             let after = self.snapshot();
             let quiet = before.quiet && after == before;
             found.partial |= after.has_moved_since(&before);
+            // Those that have got their name meanwhile may count twice.
+            found.octets = found.octets.saturating_add(before.unnamed);
             if quiet || attempt == SCAN_TRIES || took > SCAN_REPEATED_TIME_MAX {
                 self.correct(found, before.used, quiet && !found.partial, took);
                 break;
@@ -323,6 +328,11 @@ impl Ledger {
         let files = lock(&self.files);
         Snapshot {
             used: self.used.load(Ordering::Relaxed),
+            unnamed: files
+                .values()
+                .filter(|open| open.unnamed)
+                .map(|open| open.octets.load(Ordering::Relaxed))
+                .sum(),
             quiet: files.is_empty(),
             // In this order: what ends in between is seen by one of them.
             moving: self.moving.load(Ordering::SeqCst),
@@ -404,6 +414,8 @@ impl Ledger {
 #[derive(Debug, PartialEq, Eq)]
 struct Snapshot {
     used: i64,
+    /// Octets of uploads whose files have no name.
+    unnamed: u64,
     /// No upload has a file open.
     quiet: bool,
     moving: usize,
