@@ -137,4 +137,30 @@ mod tests {
         adopt(&file, &other).unwrap();
         assert_eq!(fs::status(&file).unwrap().mode, 0o751);
     }
+    #[test]
+    fn who_may_not_keep_the_group_gives_the_new_one_no_more_than_others() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let home = tempfile::tempdir().unwrap();
+        let made = std::fs::File::create(home.path().join("f")).unwrap();
+        std::os::unix::fs::fchown(&made, Some(4321), None).unwrap();
+        let old = Status {
+            user: 1,
+            group: 77,
+            mode: 0o2674,
+            ..fs::status(&made).unwrap()
+        };
+        let adopting = || {
+            fs::become_user(4321);
+            adopt(&made, &old)
+        };
+        std::thread::scope(|scope| scope.spawn(adopting).join().unwrap()).unwrap();
+        let now = fs::status(&made).unwrap();
+        assert_eq!((now.user, now.mode), (4321, 0o644));
+        // Who may do all keeps both.
+        adopt(&made, &old).unwrap();
+        let now = fs::status(&made).unwrap();
+        assert_eq!((now.user, now.group, now.mode), (1, 77, 0o674));
+    }
 }
