@@ -46,6 +46,8 @@ pub(super) struct Ledger {
     moving: AtomicUsize,
     /// Those that have ended, and whatever else has lowered the count.
     moves: AtomicU64,
+    /// Held by who takes a name from a file, so that it is the one that was looked at.
+    removals: Mutex<()>,
     /// Whether `used` is a count: of the state directory, or of a scan.
     counted: AtomicBool,
     scans: Mutex<Scans>,
@@ -94,6 +96,7 @@ impl Ledger {
             closes: AtomicU64::new(0),
             moving: AtomicUsize::new(0),
             moves: AtomicU64::new(0),
+            removals: Mutex::default(),
             counted: AtomicBool::new(stored.is_some()),
             scans: Mutex::new(Scans {
                 exact: stored.map_or(0, |count| count.scanned),
@@ -143,6 +146,11 @@ impl Ledger {
     pub(super) fn moving(&self) -> Moving<'_> {
         self.moving.fetch_add(1, Ordering::SeqCst);
         Moving(self)
+    }
+
+    /// Others that take names from files wait until what is returned goes.
+    pub(super) fn removing(&self) -> MutexGuard<'_, ()> {
+        lock(&self.removals)
     }
 
     /// A file that is open has lost its last name. It is given back when nobody has it open any more: until then it takes

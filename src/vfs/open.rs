@@ -141,7 +141,8 @@ impl Undo {
     /// Whether nothing of the upload may stay.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        self.staged.is_some()
+        let staged = self.staged.as_ref();
+        staged.is_some_and(|staged| !staged.is_published())
     }
 
     /// Removes the file if it was made for the upload, or in any case if `always`. A failure

@@ -1,8 +1,8 @@
 //! Uploads that appear under their name once they are whole, and not before.
 //!
-//! The octets go to a file without a name (`O_TMPFILE`), which gets its name at the end; where the file system has no such files,
-//! to one with a [hidden name](is_hidden) in the same directory. What is there under the name is replaced by a rename:
-//! readers find the old file or the new one, never none. An upload that breaks off leaves the old one as it was.
+//! The octets go to a file without a name (`O_TMPFILE`), or where the file system has no such files to one with a
+//! [hidden name](is_hidden) in the same directory. At the end a rename gives it its name and replaces what has that: readers find
+//! the old file or the new one, never none. An upload that breaks off leaves the old one as it was.
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
@@ -114,9 +114,16 @@ impl Staged {
         self.published.set(true);
         if sync {
             let synced = rt::blocking(move || unnamed::sync_names(&parts.parent, &parts.file));
-            synced.await.map_err(|error| file_error(&error))?;
+            synced.await.map_err(|error| {
+                tracing::warn!(%error, "an upload has its name, which the disk may not have");
+                file_error(&error)
+            })?;
         }
         Ok(())
+    }
+
+    pub(super) fn is_published(&self) -> bool {
+        self.published.get()
     }
 
     /// The upload came to nothing: a file without a name goes by itself, a hidden one is removed.
@@ -140,18 +147,32 @@ impl Parts {
     }
 
     fn give_name(&self) -> io::Result<()> {
+        let hidden = match &self.hidden {
+            Some(hidden) => hidden.clone(),
+            None => self.hide()?,
+        };
+        let named = self.rename(&hidden);
+        if named.is_err() && self.hidden.is_none() {
+            let _ = fs::remove_file(&self.parent, &hidden);
+        }
+        named
+    }
+
+    fn rename(&self, hidden: &CStr) -> io::Result<()> {
         for _ in 0..limits::OPEN_TRIES_MAX {
             let there = match fs::status_at(&self.parent, &self.name) {
                 Ok(there) => there,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => match self.take_free() {
-                    // Somebody was faster.
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                    result => return result,
-                },
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    match self.rename_to_free(hidden) {
+                        // Somebody was faster.
+                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                        result => return result,
+                    }
+                }
                 Err(error) => return Err(error),
             };
             return match there.kind {
-                Kind::File if self.replaces => self.replace(&there),
+                Kind::File if self.replaces => self.replace(hidden, &there),
                 Kind::File => Err(Errno::EXIST.into()),
                 Kind::Directory => Err(Errno::ISDIR.into()),
                 _ => Err(Errno::NXIO.into()),
@@ -160,10 +181,7 @@ impl Parts {
         Err(Errno::BUSY.into())
     }
 
-    fn take_free(&self) -> io::Result<()> {
-        let Some(hidden) = &self.hidden else {
-            return unnamed::link(&self.file, &self.parent, &self.name);
-        };
+    fn rename_to_free(&self, hidden: &CStr) -> io::Result<()> {
         match fs::rename_to_free(&self.parent, hidden, &self.parent, &self.name) {
             // Some file systems cannot do it in one step; it was free a moment ago.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
@@ -174,21 +192,15 @@ impl Parts {
     }
 
     /// Takes the place of a file, which keeps its octets for those who have it open.
-    fn replace(&self, there: &Status) -> io::Result<()> {
+    fn replace(&self, hidden: &CStr, there: &Status) -> io::Result<()> {
         unnamed::adopt(&self.file, there)?;
-        let hidden = match &self.hidden {
-            Some(hidden) => hidden.clone(),
-            None => self.hide()?,
-        };
-        let replacing = || fs::rename(&self.parent, &hidden, &self.parent, &self.name);
-        let replaced = removing(self.quota.as_ref(), (&self.parent, &self.name), replacing);
-        if replaced.is_err() && self.hidden.is_none() {
-            let _ = fs::remove_file(&self.parent, &hidden);
-        }
-        replaced
+        removing(self.quota.as_ref(), (&self.parent, &self.name), || {
+            fs::rename(&self.parent, hidden, &self.parent, &self.name)
+        })
     }
 
-    /// Gives a file without a name a hidden one: only a rename replaces another.
+    /// Gives a file without a name a hidden one: only a rename replaces another, and programs that watch a directory wait
+    /// for one (`IN_MOVED_TO`), since a file that is linked looks as if it were still to be written.
     fn hide(&self) -> io::Result<CString> {
         for number in 0..limits::UNIQUE_NAME_TRIES_MAX {
             let name = hidden_name(number)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, inotify};
 use rustix::process::Signal;
 
 use crate::common::client::Client;
@@ -169,6 +169,29 @@ fn an_old_file_is_there_until_the_new_one_is() {
         let time = other.ok("MDTM f", 213).text();
         assert!(!time.contains("20010203040506"), "{time}");
         assert_eq!(site.names(), ["f"]);
+    }
+}
+
+#[test]
+fn who_watches_the_directory_is_told_of_a_rename() {
+    let site = Site::new("watched", &[]);
+    site.put("old", b"old");
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    let wanted = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::CLOSE_WRITE;
+    inotify::add_watch(&watch, &site.home, wanted).unwrap();
+    let mut client = site.login(Port::Explicit);
+    for name in ["new", "old"] {
+        assert_eq!(client.upload(format!("STOR {name}"), b"content").code, 226);
+        let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(&watch, &mut buffer);
+        let mut told = 0;
+        while let Ok(event) = events.next() {
+            let is_its = event
+                .file_name()
+                .is_some_and(|told| told.to_bytes() == name.as_bytes());
+            told += usize::from(is_its && event.events().contains(inotify::ReadFlags::MOVED_TO));
+        }
+        assert_eq!(told, 1, "{name}");
     }
 }
 
