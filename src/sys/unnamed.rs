@@ -138,6 +138,7 @@ mod tests {
         adopt(&file, &other).unwrap();
         assert_eq!(fs::status(&file).unwrap().mode, 0o751);
     }
+
     #[test]
     fn who_may_not_keep_the_group_gives_the_new_one_no_more_than_others() {
         if !rustix::process::geteuid().is_root() {
