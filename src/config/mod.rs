@@ -45,6 +45,7 @@ use crate::proto::Charset;
 use crate::proto::zone::Zone;
 use crate::server::PassivePlan;
 use crate::sys::{host, identity};
+use crate::vfs::Storing;
 
 pub use access::{Access, AccessOptions};
 pub use accounts::{AccountSource, OneTimeAccount};
@@ -126,6 +127,8 @@ pub struct Checked {
     pub fsync: bool,
     /// Whether the file of a broken upload is removed.
     pub remove_partial: bool,
+    /// When uploads appear under their name.
+    pub storing: Storing,
     /// Rules for the files of every account.
     pub file_rules: Arc<FileRules>,
     /// The character set of names for accounts without one of their own.
@@ -277,6 +280,7 @@ impl Checked {
             fsync: options.fsync,
             remove_partial: options.remove_partial,
             charset: options.files.charset,
+            storing: options.upload_mode,
             file_rules: options.files.rules(),
             list_zone: options.list_zone,
             run_as: options.host.run_as,

@@ -24,6 +24,7 @@ use super::value::{Listen, parse_listen, parse_ports, parse_time, parse_time_abo
 use super::zone::parse_zone;
 use crate::logging::{LogFormat, TransferLogFormat};
 use crate::proto::zone::Zone;
+use crate::vfs::Storing;
 
 pub(super) const LISTENING: &str = "Listening";
 pub(super) const ACCOUNTS: &str = "Certificates and accounts";
@@ -220,6 +221,10 @@ pub struct ServeOptions {
     /// Remove the file of an upload that broke off, instead of keeping it to be restarted.
     #[arg(long, help_heading = TRANSFERS)]
     pub remove_partial: bool,
+    /// When uploads from the first octet on (STOR, STOU) appear under their name: `in-place` (at once; what arrived of one
+    /// that broke off stays) or `atomic` (once they are whole; one that broke off leaves what was there).
+    #[arg(long, value_name = "in-place|atomic", default_value = "in-place", hide_possible_values = true, help_heading = TRANSFERS)]
+    pub upload_mode: Storing,
     /// Time zone of the dates in LIST: `UTC`, `local`, an offset as +02:00, or a name as Europe/Berlin. All else is UTC.
     #[arg(long, value_name = "ZONE", value_parser = parse_zone, allow_hyphen_values = true, default_value = "UTC", help_heading = TRANSFERS)]
     pub list_zone: Zone,

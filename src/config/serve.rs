@@ -284,6 +284,7 @@ pub(super) fn settings(checked: &Checked, running: &Running) -> server::Settings
         bandwidth: Arc::clone(&running.bandwidth),
         files: vfs::Settings {
             list_zone: checked.list_zone.clone(),
+            storing: checked.storing,
             directory_cache: Arc::clone(&running.directory_cache),
             quotas: Arc::clone(&running.quotas),
             ..vfs::Settings::default()

@@ -376,7 +376,7 @@ async fn open(
             }
             let ready = TransferReady {
                 octets: (!ascii).then_some(octets - offset),
-                unique_name: None,
+                ..TransferReady::default()
             };
             return Ok((
                 data::Opened::Download {
@@ -408,6 +408,7 @@ async fn open(
     let ready = TransferReady {
         octets: None,
         unique_name: upload.name.clone(),
+        atomic: upload.is_atomic(),
     };
     Ok((data::Opened::Upload(upload), ready))
 }

@@ -167,6 +167,7 @@ impl Connection {
             not_kernel = outcome.choice.and_then(|choice| choice.fallback).map(data::route::Fallback::name),
             tls = tls.as_deref().unwrap_or("-"),
             end = ?outcome.end,
+            discarded = outcome.discarded.then_some(true),
             "transfer"
         );
         let (success, reason) = match outcome.end {

@@ -19,6 +19,8 @@ pub(super) struct RootKey {
     own: Arc<FileRules>,
     /// Those of the server, which a reload may change.
     common: Arc<FileRules>,
+    /// How files are shown and made, by its place in memory: as long as a tree lives, nothing else is there.
+    files: *const vfs::Settings,
 }
 
 impl Core {
@@ -30,6 +32,7 @@ impl Core {
             permissions: account.permissions,
             own: Arc::clone(&account.file_rules),
             common: Arc::clone(&settings.file_rules),
+            files: Rc::as_ptr(&settings.files),
         };
         if let Some(root) = self.roots.borrow().get(&key).and_then(Weak::upgrade) {
             return Some(root);

@@ -250,6 +250,8 @@ pub struct Outcome {
     pub choice: Option<Choice>,
     /// TLS version, cipher suite and whether the session was resumed.
     pub tls: Option<tls::Summary>,
+    /// Of an upload that was to appear once it is whole nothing was kept.
+    pub discarded: bool,
 }
 
 impl Outcome {
@@ -262,6 +264,7 @@ impl Outcome {
             time: Duration::ZERO,
             choice: None,
             tls: None,
+            discarded: false,
         }
     }
 }
@@ -355,8 +358,9 @@ async fn transfer(job: Job, outcome: &mut Outcome, watch: &mut Watch) -> Result<
     }
     .await;
     if let Some(undo) = upload_undo {
+        outcome.discarded = result.is_err() && undo.is_due();
         // A file that this command made and nothing was written to would only mislead.
-        let misleads = link.handle.octets() == 0 || link.settings.remove_partial;
+        let misleads = undo.is_due() || link.handle.octets() == 0 || link.settings.remove_partial;
         if result.is_err() && misleads {
             undo.run(link.settings.remove_partial).await;
         } else {

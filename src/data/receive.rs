@@ -34,6 +34,7 @@ pub(super) async fn run(
     link: &Link,
 ) -> Result<(), TransferEnd> {
     upload.begin().await.map_err(TransferEnd::File)?;
+    let publication = upload.publication();
     let convert = matches!(choice.route, Route::ClearAscii | Route::UserTlsAscii);
     let mut sink = Sink::new(upload, convert);
     let received = match records {
@@ -43,7 +44,14 @@ pub(super) async fn run(
     };
     // What arrived before an error is kept for a restart, so it is written in any case.
     let finished = sink.finish(link).await;
-    received.and(finished)
+    received.and(finished)?;
+    let Some(publication) = publication else {
+        return Ok(());
+    };
+    // The last moment for ABOR.
+    link.handle.check()?;
+    let published = publication.run(link.settings.fsync).await;
+    published.map_err(TransferEnd::File)
 }
 
 async fn receive_clear(socket: &Socket, sink: &mut Sink, link: &Link) -> Result<(), TransferEnd> {

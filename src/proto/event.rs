@@ -347,6 +347,8 @@ pub struct TransferReady {
     pub octets: Option<u64>,
     /// The name that STOU chose.
     pub unique_name: Option<Vec<u8>>,
+    /// Of an upload that breaks off nothing is kept.
+    pub atomic: bool,
 }
 
 /// How a transfer ended.

@@ -37,6 +37,8 @@ pub(super) struct Ledger {
     moving: AtomicUsize,
     /// Those that have ended, and whatever else has lowered the count.
     moves: AtomicU64,
+    /// Held by who takes a name from a file, so that it is the one that was looked at.
+    removals: Mutex<()>,
     /// Whether `used` is a count: of the state directory, or of a scan.
     counted: AtomicBool,
     scans: Mutex<Scans>,
@@ -89,6 +91,7 @@ impl Ledger {
             files: OpenFiles::default(),
             moving: AtomicUsize::new(0),
             moves: AtomicU64::new(0),
+            removals: Mutex::default(),
             counted: AtomicBool::new(stored.is_some()),
             scans: Mutex::new(Scans {
                 exact: stored.map_or(0, |count| count.scanned),
@@ -136,6 +139,11 @@ impl Ledger {
     pub(super) fn moving(&self) -> Moving<'_> {
         self.moving.fetch_add(1, Ordering::SeqCst);
         Moving(self)
+    }
+
+    /// Others that take names from files wait until what is returned goes.
+    pub(super) fn removing(&self) -> MutexGuard<'_, ()> {
+        lock(&self.removals)
     }
 
     /// Files that uploads have open.
@@ -247,6 +255,8 @@ impl Ledger {
             let after = self.snapshot();
             let quiet = before.quiet && after == before;
             found.partial |= after.has_moved_since(&before);
+            // Those that have got their name meanwhile may count twice.
+            found.octets = found.octets.saturating_add(before.unnamed);
             if quiet || attempt == SCAN_TRIES || took > SCAN_REPEATED_TIME_MAX {
                 self.correct(found, before.used, quiet && !found.partial, took);
                 lock(&self.scans).settle(doubts);
@@ -269,8 +279,9 @@ impl Ledger {
     }
 
     fn snapshot(&self) -> Snapshot {
-        self.files.look(|quiet| Snapshot {
+        self.files.look(|quiet, unnamed| Snapshot {
             used: self.used.load(Ordering::Relaxed),
+            unnamed,
             quiet,
             // In this order: what ends in between is seen by one of them.
             moving: self.moving.load(Ordering::SeqCst),
@@ -360,6 +371,8 @@ impl Ledger {
 #[derive(Debug, PartialEq, Eq)]
 struct Snapshot {
     used: i64,
+    /// Octets of uploads whose files have no name.
+    unnamed: u64,
     /// No upload has a file open.
     quiet: bool,
     moving: usize,

@@ -234,6 +234,13 @@ impl Quota {
         work()
     }
 
+    /// The same for what takes a name from a file: one at a time, so that nobody else gives the name to another file between
+    /// looking at it and removing it. Blocks.
+    pub fn removing<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _alone = self.ledger.removing();
+        self.moving(work)
+    }
+
     fn changed(&self) {
         if self.ledger.note_change() {
             self.quotas.keeper.write(&self.ledger);

@@ -40,6 +40,8 @@ struct OpenFile {
     octets: Arc<AtomicU64>,
     /// It has no name any more. Some file systems (NFS) do not tell by its links.
     removed: bool,
+    /// It had no name when it was opened, and gets one at the end of its upload: a scan does not find it.
+    unnamed: bool,
 }
 
 /// A file that was opened.
@@ -56,10 +58,13 @@ impl OpenFiles {
         self.opens.load(Ordering::Relaxed) > 0
     }
 
-    /// Looks at something that does not change by an end meanwhile; it is told whether no file is open.
-    pub(super) fn look<T>(&self, look: impl FnOnce(bool) -> T) -> T {
+    /// Looks at something that does not change by an end meanwhile; it is told whether no file is open, and the octets of
+    /// those without a name.
+    pub(super) fn look<T>(&self, look: impl FnOnce(bool, u64) -> T) -> T {
         let files = lock(&self.table);
-        look(files.open.is_empty())
+        let unnamed = files.open.values().filter(|open| open.unnamed);
+        let octets = unnamed.map(|open| open.octets.load(Ordering::Relaxed));
+        look(files.open.is_empty(), octets.sum())
     }
 
     /// What a file counts: while an upload has it open, what is charged for it, of which a part may not be written yet.
@@ -130,6 +135,7 @@ impl OpenFiles {
                 status.size
             })),
             removed: false,
+            unnamed: status.links == 0,
         });
         open.uploads += 1;
         open.last = self.opens.fetch_add(1, Ordering::Relaxed);

@@ -17,3 +17,4 @@ pub mod sendfile;
 pub mod signals;
 pub mod socket;
 pub mod successor;
+pub mod unnamed;

@@ -151,12 +151,17 @@ impl Access {
         (status.mode >> shift) & wanted == wanted
     }
 
-    fn permits_removal(&self, owner: u32, parent: &Status) -> bool {
+    /// Whether the directory's sticky bit lets this process replace a file of `owner` in it.
+    pub(super) fn may_replace(&self, owner: u32, directory: &Status) -> bool {
         let user = self.credentials.user;
-        let sticky = parent.mode & STICKY != 0 && user != 0;
+        let sticky = directory.mode & STICKY != 0 && user != 0;
+        !sticky || user == owner || user == directory.user
+    }
+
+    fn permits_removal(&self, owner: u32, parent: &Status) -> bool {
         self.permits(parent, WRITE)
             && self.permits(parent, SEARCH)
-            && (!sticky || user == owner || user == parent.user)
+            && self.may_replace(owner, parent)
     }
 }
 

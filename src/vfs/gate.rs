@@ -19,6 +19,7 @@ use crate::sys::fs;
 use super::access::{Access, require};
 use super::links::{self, Guard};
 use super::rules::{Operation, Rules};
+use super::staging::{Storing, names_hidden};
 use super::{Rights, Root, Volume};
 
 /// A path that was let through.
@@ -75,6 +76,12 @@ impl Root {
         path: Cow<'a, VirtualPath>,
         operation: Operation,
     ) -> Result<Place<'a>, FileError> {
+        if self.settings.storing == Storing::Atomic && names_hidden(&path) {
+            return Err(match operation.makes_a_name() {
+                true => FileError::NameNotAllowed,
+                false => FileError::NotFound,
+            });
+        }
         let Some(rules) = &self.rules else {
             let rights = self.access.rights;
             require(operation.permitted_by(rights))?;
@@ -170,14 +177,13 @@ impl Root {
 
     /// Puts what the links on its way stand for in the place of a path, the last name's too with `last`.
     pub(super) async fn settle(&self, place: &mut Place<'_>, last: bool) -> io::Result<()> {
-        let Some(rules) = self.guard() else {
-            return Err(Errno::LOOP.into());
-        };
         let directory = self.directory_of(place).try_clone()?;
         let relative = place.relative().to_vec();
         let resolving = move || links::resolve(&directory, &relative, last);
         let relative = rt::blocking(resolving).await?;
-        let path = rules.mount_point(place.volume).join(&relative);
+        let rules = self.rules.as_ref();
+        let volume = rules.map_or_else(VirtualPath::root, |rules| rules.mount_point(place.volume));
+        let path = volume.join(&relative);
         let path = path.map_err(|_| io::Error::from(Errno::NAMETOOLONG))?;
         let settled = self.admit(Cow::Owned(path), place.operation);
         let settled = settled.map_err(refusal)?;

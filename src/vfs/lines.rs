@@ -15,6 +15,7 @@ use super::links::Guard;
 use super::mounts::Mounted;
 use super::resolve::dangles;
 use super::rules::Operation;
+use super::staging::is_hidden;
 
 /// Which entries are shown, and how.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(super) struct Shape {
     pub(super) hides: bool,
     /// They were asked for.
     pub(super) hidden: bool,
+    /// Names of unfinished uploads are left out.
+    pub(super) hides_unfinished: bool,
 }
 
 impl Shape {
@@ -46,6 +49,7 @@ impl Shape {
         let dotted = name.starts_with(b".");
         match &self.pattern {
             _ if dotted && self.hides => false,
+            _ if dotted && self.hides_unfinished && is_hidden(name) => false,
             None => true,
             // As in a shell, a star does not mean hidden files.
             Some(pattern) => {

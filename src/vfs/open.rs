@@ -16,6 +16,7 @@ use super::error::file_error;
 use super::gate::Place;
 use super::quota::removing;
 use super::rules::Operation;
+use super::staging::{Staged, Storing};
 
 /// A file opened to be sent.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ pub enum UploadMode {
 /// A file opened to be received.
 #[derive(Debug)]
 pub struct Upload {
-    /// The file. If the upload breaks off, it stays under its name so that REST can go on.
+    /// The file. If the upload breaks off, it stays under its name so that REST can go on, unless it is [atomic](Self::is_atomic).
     pub file: rt::File,
     /// Where the first octet goes.
     pub offset: u64,
@@ -56,13 +57,15 @@ pub struct Upload {
     /// What it is charged, where there is a quota.
     pub charge: Option<Rc<Charge>>,
     /// Whether what is there is to be given up once the data connection stands.
-    truncate: bool,
+    pub(super) truncate: bool,
     /// Device and inode.
-    id: (u64, u64),
+    pub(super) id: (u64, u64),
     /// To take back a file that never got its content.
-    root: Rc<Root>,
-    path: VirtualPath,
-    operation: Operation,
+    pub(super) root: Rc<Root>,
+    pub(super) path: VirtualPath,
+    pub(super) operation: Operation,
+    /// What the file needs to get its name at the end, if it does not have it yet.
+    pub(super) staged: Option<Rc<Staged>>,
 }
 
 impl Upload {
@@ -82,6 +85,18 @@ impl Upload {
         Ok(())
     }
 
+    /// Whether nothing stays under the name unless the upload comes to its end.
+    #[must_use]
+    pub fn is_atomic(&self) -> bool {
+        self.staged.is_some()
+    }
+
+    /// What gives the file its name once it is whole, if it does not have it yet.
+    #[must_use]
+    pub fn publication(&self) -> Option<Publication> {
+        self.staged.clone().map(Publication)
+    }
+
     /// What takes the file back again.
     #[must_use]
     pub fn undo(&self) -> Undo {
@@ -92,8 +107,23 @@ impl Upload {
             path: self.path.clone(),
             operation: self.operation,
             created: self.created,
+            staged: self.staged.clone(),
             charge: self.charge.clone(),
         }
+    }
+}
+
+/// The last step of an upload that appears once it is whole.
+#[derive(Debug)]
+pub struct Publication(Rc<Staged>);
+
+impl Publication {
+    /// Gives the file its name, in place of what has it; with `sync` the name is on the disk too when this returns.
+    ///
+    /// # Errors
+    /// Why it could not have it; unless only the disk failed, nothing has changed then.
+    pub async fn run(self, sync: bool) -> Result<(), FileError> {
+        self.0.publish(sync).await
     }
 }
 
@@ -107,23 +137,33 @@ pub struct Undo {
     path: VirtualPath,
     operation: Operation,
     created: bool,
+    staged: Option<Rc<Staged>>,
     /// Ends after it: then the file counts as what it has become.
     charge: Option<Rc<Charge>>,
 }
 
 impl Undo {
-    /// Removes the file if it was made for the upload, or in any case if `always`. A failure
+    /// Whether nothing of the upload may stay.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        let staged = self.staged.as_ref();
+        staged.is_some_and(|staged| !staged.is_published())
+    }
+
+    /// Removes the file if it was made for the upload, or in any case if `always`, or if it has no name yet. A failure
     /// leaves a file that the client can see and delete.
     pub async fn run(self, always: bool) {
-        if self.created || always {
-            self.remove().await;
+        match &self.staged {
+            Some(staged) => staged.discard().await,
+            None if self.created || always => self.remove().await,
+            None => {}
         }
         self.end().await;
     }
 
     /// The upload is over; nothing else holds it any more. Returns when the file counts as what it has become.
     pub async fn end(self) {
-        drop(self.file);
+        drop((self.file, self.staged));
         if let Some(charge) = self.charge {
             charge.close().await;
         }
@@ -179,6 +219,9 @@ impl Root {
         let operation = match how {
             UploadMode::Append => Operation::Append,
             UploadMode::Unique { prefix } => return self.open_unique(path, &prefix).await,
+            UploadMode::Replace if self.settings.storing == Storing::Atomic => {
+                return self.stage(path).await;
+            }
             UploadMode::Replace | UploadMode::At(_) => Operation::Write,
         };
         let mut place = self.gate(path, operation)?;
@@ -205,6 +248,7 @@ impl Root {
             root: Rc::clone(self),
             path: path.clone(),
             operation,
+            staged: None,
         })
     }
 
@@ -257,6 +301,17 @@ impl Root {
             let (directory, last) = self.hold_parent(&mut place).await?;
             let directory = Rc::new(directory);
             let mark = self.mark(&place);
+            if self.settings.storing == Storing::Atomic {
+                match self.stage_new(&place, mark, directory, last).await? {
+                    Some(upload) => {
+                        return Ok(Upload {
+                            name: Some(name),
+                            ..upload
+                        });
+                    }
+                    None => continue,
+                }
+            }
             let opened = self.open_below(&directory, last.as_bytes(), fs::OPEN_CREATE_NEW);
             match opened.await {
                 Ok(opened) => {
@@ -272,6 +327,7 @@ impl Root {
                         root: Rc::clone(self),
                         path,
                         operation: Operation::Write,
+                        staged: None,
                     });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -283,7 +339,7 @@ impl Root {
 }
 
 /// Lets only regular files through.
-fn checked(opened: OwnedFd) -> Result<(rt::File, Status), FileError> {
+pub(super) fn checked(opened: OwnedFd) -> Result<(rt::File, Status), FileError> {
     let status = fs::status(&opened).map_err(|error| file_error(&error))?;
     match status.kind {
         Kind::File => {}

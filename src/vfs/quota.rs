@@ -116,7 +116,7 @@ pub(super) fn removing(
     let Some(quota) = quota else {
         return work();
     };
-    quota.moving(|| {
+    quota.removing(|| {
         // Held, since the name may be another file's by the time it is taken away.
         let held = fs::hold_plain(parent, name);
         let before = held.and_then(|held| Ok((fs::status(&held)?, held)));

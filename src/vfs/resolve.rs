@@ -11,6 +11,7 @@ use crate::proto::FileError;
 use crate::rt;
 use crate::rt::SharedFd;
 use crate::sys::fs::{self, Kind, Status};
+use crate::sys::unnamed;
 
 use super::Root;
 use super::error::file_error;
@@ -41,7 +42,9 @@ impl Root {
         flags: i32,
     ) -> io::Result<OwnedFd> {
         let resolve = self.resolves();
-        let creates = flags & fs::OPEN_CREATE == fs::OPEN_CREATE;
+        let creates = [fs::OPEN_CREATE, unnamed::OPEN_UNNAMED]
+            .iter()
+            .any(|made| flags & made == *made);
         // openat2(2) insists on no mode where nothing can be made.
         let mode = if creates {
             0o666 & !self.settings.umask

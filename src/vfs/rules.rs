@@ -99,7 +99,7 @@ impl Operation {
     }
 
     /// Whether it may give the path to something new: then a denied name is refused as a name (553).
-    const fn makes_a_name(self) -> bool {
+    pub(super) const fn makes_a_name(self) -> bool {
         matches!(
             self,
             Self::Write | Self::Append | Self::MakeDirectory | Self::RenameTo

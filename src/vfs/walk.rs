@@ -18,6 +18,7 @@ use super::lines::{Lines, Shape, directory_prefix, entry_of, now};
 use super::mounts::{Mounted, is_no_directory};
 use super::resolve::Object;
 use super::rules::Operation;
+use super::staging::Storing;
 
 /// A listing being sent.
 #[derive(Debug)]
@@ -144,6 +145,7 @@ impl Root {
             pattern: None,
             hides: self.settings.hide_dot_files && !hidden,
             hidden,
+            hides_unfinished: self.settings.storing == Storing::Atomic,
         };
         let carries = place.carries;
         match self.open_path(&mut place, fs::OPEN_READ_DIRECTORY).await {

@@ -49,6 +49,7 @@ macro_rules! checks {
     };
 }
 
+mod atomic;
 mod certificates;
 mod channel;
 mod charset;

@@ -11,6 +11,7 @@
 mod common;
 
 mod access;
+mod atomic;
 mod quota;
 mod rates;
 

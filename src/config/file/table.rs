@@ -56,6 +56,7 @@ const LIVE: &[&str] = &[
     "strict-eof",
     "fsync",
     "remove-partial",
+    "upload-mode",
     "hidden-name",
     "denied-name",
     "charset",

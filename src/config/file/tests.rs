@@ -66,6 +66,7 @@ const SAMPLES: &[(&str, &str, &str, &str)] = &[
     ("strict-eof", "false", r#""yes""#, ""),
     ("fsync", "true", r#""on""#, ""),
     ("remove-partial", "true", "[true]", ""),
+    ("upload-mode", r#""atomic""#, r#""hidden""#, ""),
     ("hidden-name", r#"["*.tmp", ".*"]"#, r#""a/b""#, ""),
     ("denied-name", r#"".ht*""#, r#"[""]"#, ""),
     ("charset", r#""gb2312""#, r#""utf-16le""#, ""),

@@ -1,5 +1,7 @@
 //! Quotas: SITE QUOTA, and refusals that say how much is left.
 
+use std::borrow::Cow;
+
 use super::Session;
 use super::files::FilePurpose;
 use crate::proto::event::{FileError, FileRequest, QuotaUsage, TransferEnd};
@@ -33,20 +35,36 @@ impl Session {
 
     /// The reply to what failed on files.
     pub(super) fn refuse_file(&mut self, error: FileError, context: FileContext) {
-        match error {
-            FileError::OverQuota { left, quota } => {
-                let text = format!("Quota exceeded: {left} of {quota} octets left.");
-                self.reply(Code::QuotaExceeded, &text);
-            }
-            _ => self.refuse(reply::for_file_error(error, context)),
-        }
+        let (code, text) = file_refusal(error, context);
+        self.reply(code, &text);
     }
 
-    /// The final reply of a transfer.
-    pub(super) fn reply_end(&mut self, end: TransferEnd, context: FileContext) {
-        match end {
-            TransferEnd::File(error) => self.refuse_file(error, context),
-            _ => self.refuse(reply::for_transfer_end(end, context)),
+    /// The final reply of a transfer. After an `atomic` upload that broke off it says that nothing has come of it.
+    pub(super) fn reply_end(&mut self, end: TransferEnd, context: FileContext, atomic: bool) {
+        let (code, text) = match end {
+            TransferEnd::File(error) => file_refusal(error, context),
+            _ => {
+                let (code, text) = reply::for_transfer_end(end, context);
+                (code, text.into())
+            }
+        };
+        if atomic && code.is_failure() {
+            self.reply(code, &format!("{text} Nothing of it was stored."));
+        } else {
+            self.reply(code, &text);
+        }
+    }
+}
+
+fn file_refusal(error: FileError, context: FileContext) -> (Code, Cow<'static, str>) {
+    match error {
+        FileError::OverQuota { left, quota } => {
+            let text = format!("Quota exceeded: {left} of {quota} octets left.");
+            (Code::QuotaExceeded, text.into())
+        }
+        _ => {
+            let (code, text) = reply::for_file_error(error, context);
+            (code, text.into())
         }
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Running {
     pub(super) aborted: bool,
     /// STAT waits for [`super::Event::Progress`].
     asked: bool,
+    /// If it breaks off, nothing of it is kept.
+    atomic: bool,
     context: FileContext,
 }
 
@@ -255,6 +257,7 @@ impl Session {
             upload: opening.upload,
             aborted: false,
             asked: false,
+            atomic: ready.atomic,
             context: opening.context,
         });
     }
@@ -309,7 +312,7 @@ impl Session {
         if running.asked {
             self.status(None);
         }
-        self.reply_end(end, running.context);
+        self.reply_end(end, running.context, running.atomic);
     }
 }
 

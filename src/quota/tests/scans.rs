@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Place, run};
+use rustix::fs::{Mode, OFlags};
+
+use super::{Place, charge, run};
 use crate::limits;
 use crate::quota::Quotas;
 use crate::rt;
@@ -87,6 +89,40 @@ fn a_scan_during_which_files_move_only_raises_the_count() {
         assert!(quota.ledger.is_due(0), "nor is that an exact count");
         quota.ledger.scan(&stop);
         assert_eq!(quota.usage().used, 0);
+    });
+}
+
+#[test]
+fn an_upload_without_a_name_counts_before_it_has_one() {
+    let place = Place::new(&[("a", 400)]);
+    let flags = OFlags::TMPFILE | OFlags::WRONLY;
+    let unnamed = || rustix::fs::open(place.home(), flags, Mode::from_raw_mode(0o600));
+    if unnamed().is_err() {
+        return eprintln!("skipped: this file system has no unnamed files");
+    }
+    run(async {
+        let quotas = place.quotas(Some(1000), 0);
+        let quota = place.enter(&quotas, Some(1000)).await;
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        for (named, left) in [(false, 400), (true, 700)] {
+            let file = rt::File::new(unnamed().unwrap());
+            let upload = charge(&quota, &file).await;
+            assert_eq!(upload.charge(0, 300), 300);
+            rustix::fs::ftruncate(&file, 300).unwrap();
+            quota.ledger.scan(&stop);
+            assert_eq!(quota.usage().used, 700);
+            assert!(quota.ledger.is_due(0), "not an exact count");
+            assert_eq!(upload.charge(300, 400), 300);
+            assert_eq!(quota.left(), 0);
+            if named {
+                let home = fs::hold_root(&place.home()).unwrap();
+                crate::sys::unnamed::link(&file, home, c"new").unwrap();
+            }
+            upload.close().await;
+            assert_eq!(quota.usage().used, left);
+        }
+        quota.ledger.scan(&stop);
+        assert_eq!(quota.usage().used, 700);
     });
 }
 

@@ -4,6 +4,7 @@ mod listing;
 mod mounts;
 mod rights;
 mod rules;
+mod staging;
 mod transfer;
 
 use std::os::unix::fs::symlink;

@@ -91,6 +91,7 @@ fn every_command_with_a_path_is_decoded() {
     wire.ready = Ok(TransferReady {
         unique_name: Some(with(UTF8, b".1", b"")),
         octets: None,
+        atomic: false,
     });
     wire.tell("PASV");
     let reply = octets(&mut wire, &with(b"STOU ", GBK, b""));

@@ -324,14 +324,14 @@ fn opening_texts() {
     let mut wire = Wire::ready();
     wire.ready = Ok(TransferReady {
         octets: Some(12),
-        unique_name: None,
+        ..TransferReady::default()
     });
     wire.tell("PASV");
     let text = wire.text("RETR f");
     assert!(text.starts_with("150 Opening BINARY mode data connection (12 bytes)\r\n"));
     wire.ready = Ok(TransferReady {
-        octets: None,
         unique_name: Some(b"up.1".to_vec()),
+        ..TransferReady::default()
     });
     wire.tell("PASV");
     assert!(wire.text("STOU up.").starts_with("150 FILE: up.1\r\n"));
