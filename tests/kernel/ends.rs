@@ -69,6 +69,28 @@ fn on_uploads(options: &[&str], test: impl Fn(Upload)) {
 }
 
 #[test]
+fn an_atomic_upload_replaces_the_file_at_its_end_or_not_at_all() {
+    let (old, new) = (pattern(1000), pattern(300_000));
+    let path = Accounts::shared().home.join("ended");
+    for whole in [false, true] {
+        fs::write(&path, &old).unwrap();
+        on_uploads(&["--upload-mode", "atomic"], |mut upload| {
+            upload.send(&new);
+            assert_same(&fs::read(&path).unwrap(), &old);
+            if whole {
+                let end = upload.raw.seal_end();
+                upload.raw.send(&end);
+            }
+            upload.raw.finish();
+            let (code, stored) = upload.end();
+            assert_eq!(code, if whole { 226 } else { 426 });
+            assert_same(&stored, if whole { &new } else { &old });
+            fs::write(&path, &old).unwrap();
+        });
+    }
+}
+
+#[test]
 fn an_upload_without_close_notify_was_cut() {
     let content = pattern(100_000);
     on_uploads(&[], |mut upload| {
