@@ -1,15 +1,18 @@
 //! Authorities of client certificates, and their revocation lists.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
+use zeroize::Zeroizing;
 
-use super::certificate::{link, read_file, time};
+use super::certificate::{link, time};
 use super::facts::{FileFacts, Link};
 use super::machine::files::file;
+use crate::sys::host::cause;
+use crate::sys::keeper;
 use crate::tls::{Clients, ClientsError};
 
 /// Which files client certificates are judged by.
@@ -70,6 +73,16 @@ impl ClientFacts {
     }
 }
 
+/// What the file holds, as the server reads it. A file that cannot be read is told of as a file.
+fn contents(file: &mut FileFacts) -> Option<Zeroizing<Vec<u8>>> {
+    if file.problem.is_some() {
+        return None;
+    }
+    let read = keeper::read_file(&file.path);
+    read.map_err(|error| file.problem = Some(cause(&error)))
+        .ok()
+}
+
 /// `None` without authorities: then there are no lists either.
 pub(super) fn read(input: &ClientInput) -> Option<ClientFacts> {
     let path = input.authorities.as_deref()?;
@@ -81,14 +94,13 @@ pub(super) fn read(input: &ClientInput) -> Option<ClientFacts> {
         revocations_problem: None,
         lists: Vec::new(),
     };
-    // A file that cannot be read is told of as a file.
-    let readable = |path: &Path| read_file(path).ok();
-    let Some(pem) = readable(path) else {
+    let Some(pem) = contents(&mut facts.authorities_file) else {
         return Some(facts);
     };
-    let lists = input.revocations.as_deref().and_then(readable);
+    let lists = facts.revocations_file.as_mut().and_then(contents);
+    let lists = lists.as_ref().map(|lists| lists.as_slice());
     // The server's own words.
-    match Clients::new(true, Some(&pem), lists.as_deref()) {
+    match Clients::new(true, Some(&pem), lists) {
         Err(error @ ClientsError::Authorities(_)) => {
             facts.authorities_problem = Some(error.to_string());
         }
@@ -98,7 +110,7 @@ pub(super) fn read(input: &ClientInput) -> Option<ClientFacts> {
         Ok(_) => {}
     }
     let mut issuers = Vec::new();
-    for der in rustls_pemfile::crls(&mut lists.unwrap_or_default().as_slice()).flatten() {
+    for der in rustls_pemfile::crls(&mut lists.unwrap_or_default()).flatten() {
         if let Ok((_, list)) = CertificateRevocationList::from_der(&der) {
             issuers.push(list.issuer().as_raw().to_vec());
             facts.lists.push(RevocationList {

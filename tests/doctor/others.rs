@@ -232,6 +232,106 @@ fn authorities_and_revocation_lists_are_looked_at() {
 }
 
 #[test]
+fn files_are_read_as_far_as_the_server_reads_them() {
+    let place = Place::new();
+    let one = authority("One", 2099);
+    let config = "[accounts]\nclient-cert = \"required\"\nclient-ca = \"ca.pem\"\nclient-crl = \"crl.pem\"\nusers = \"u.toml\"\n\
+        cert = \"one.pem\"\nkey = \"one.key\"\n";
+    place.certificate("one", &["one.example"], 2099);
+    place.put("u.toml", "", 0o600);
+    // What stands between the sections of a PEM file counts for nothing but its size.
+    let padding = "#\n".repeat(1024 * 1024);
+    let padded = |text: &str| format!("{padding}{text}");
+    place.put("crl.pem", &padded(&list(&one, 2099)), 0o644);
+    place.put("ca.pem", &padded(&one.pem), 0o644);
+    for name in ["one.pem", "one.key"] {
+        let text = fs::read_to_string(place.path(name)).unwrap();
+        fs::write(place.path(name), padded(&text)).unwrap();
+    }
+    let (told, status) = place.examine(config);
+    assert_eq!(status, 0, "{told:#}");
+    for id in ["client-ca", "client-crl", "client-crl-dates", "certificate"] {
+        assert_eq!(found(&told, id).0, "ok", "{id}: {told:#}");
+    }
+
+    // One octet more than the server reads.
+    for (name, id) in [
+        ("crl.pem", "client-crl-file"),
+        ("u.toml", "users-file"),
+        ("one.key", "key-file"),
+        ("one.pem", "certificate"),
+    ] {
+        let file = fs::OpenOptions::new().write(true).open(place.path(name));
+        file.unwrap().set_len(64 * 1024 * 1024 + 1).unwrap();
+        let (told, _) = place.examine(config);
+        let (severity, measured) = found(&told, id);
+        assert_eq!(severity, "error", "{told:#}");
+        assert!(
+            measured.ends_with("larger than 67108864 octets"),
+            "{measured}"
+        );
+    }
+}
+
+#[test]
+fn pipes_are_no_files_and_are_not_waited_for() {
+    let place = Place::new();
+    let names = ["ca.pem", "crl.pem", "one.pem", "one.key", "u.toml"];
+    let mode = rustix::fs::Mode::from_bits_truncate(0o600);
+    for name in names.iter().chain(&["c2.toml"]) {
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, place.path(name), kind, mode, 0).unwrap();
+    }
+    let config = "directory = \".\"\n\
+        [accounts]\nclient-cert = \"required\"\nclient-ca = \"ca.pem\"\nclient-crl = \"crl.pem\"\nusers = \"u.toml\"\n\
+        cert = \"one.pem\"\nkey = \"one.key\"\n\
+        [[hosts]]\nnames = \"one.example\"\ncert = \"one.pem\"\nkey = \"one.key\"\nusers = \"u.toml\"\n";
+    place.put("c.toml", config, 0o644);
+    let ends = |name: &str| {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_ringftpd"))
+            .args(["doctor", "--ktls", "off", "--json", "--config"])
+            .arg(place.path(name))
+            .stdout(fs::File::create(place.path("told")).unwrap())
+            .spawn()
+            .unwrap();
+        for _ in 0..600 {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        panic!("{name}: it waits for a pipe");
+    };
+    assert_eq!(ends("c.toml").code(), Some(69));
+    let told = fs::read(place.path("told")).unwrap();
+    let told: Value = serde_json::from_slice(&told).unwrap();
+    for id in [
+        "client-ca-file",
+        "certificate",
+        "key-file",
+        "users-file",
+        "certificate:one.example",
+        "key-file:one.example",
+        "users-file:one.example",
+    ] {
+        let (severity, measured) = found(&told, id);
+        assert_eq!(severity, "error", "{id}");
+        assert!(measured.ends_with("it is no file"), "{id}: {measured}");
+    }
+    assert!(!ends("c2.toml").success());
+
+    // The lists alone.
+    fs::remove_file(place.path("ca.pem")).unwrap();
+    place.put("ca.pem", &authority("One", 2099).pem, 0o644);
+    ends("c.toml");
+    let told = fs::read(place.path("told")).unwrap();
+    let told: Value = serde_json::from_slice(&told).unwrap();
+    assert_eq!(found(&told, "client-crl-file").0, "error");
+}
+
+#[test]
 fn directories_must_be_open_to_the_account_that_root_becomes() {
     let present = |program: &str| {
         std::process::Command::new(program)

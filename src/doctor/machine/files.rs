@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use super::Machine;
 use crate::doctor::Input;
 use crate::doctor::facts::{DirectoryFacts, FileFacts};
+use crate::limits;
 use crate::sys::host::cause;
 use crate::sys::identity;
 
@@ -29,10 +30,16 @@ pub(in crate::doctor) fn file(path: &Path) -> FileFacts {
     };
     facts.mode = metadata.mode() & 0o7777;
     facts.owner = metadata.uid();
-    facts.problem = if metadata.is_file() {
-        File::open(path).err().map(|error| cause(&error))
+    facts.problem = if !metadata.is_file() {
+        // Opening a pipe would wait for whoever writes to it.
+        Some("it is no file; give the path of one".to_owned())
+    } else if metadata.len() > limits::SETTINGS_FILE_OCTETS_MAX {
+        Some(format!(
+            "larger than {} octets; give a file that is smaller: of a larger one the server reads nothing",
+            limits::SETTINGS_FILE_OCTETS_MAX
+        ))
     } else {
-        Some("it is no file".to_owned())
+        File::open(path).err().map(|error| cause(&error))
     };
     facts
 }
