@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use x509_parser::certificate::X509Certificate;
+use x509_parser::oid_registry::OID_X509_EXT_ISSUER_DISTRIBUTION_POINT;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 use zeroize::Zeroizing;
@@ -61,6 +62,8 @@ pub struct RevocationList {
     pub next: Option<SystemTime>,
     /// Certificates that it revokes.
     pub entries: usize,
+    /// The place of an earlier list that the server takes instead; this one then counts for nothing.
+    pub passed_over_for: Option<usize>,
 }
 
 impl ClientFacts {
@@ -70,6 +73,28 @@ impl ClientFacts {
         [("client-ca-file", &self.authorities_file)]
             .into_iter()
             .chain(lists.map(|file| ("client-crl-file", file)))
+    }
+}
+
+/// Issuers of lists, and what they are for if that is not everything (issuingDistributionPoint).
+#[derive(Default)]
+struct Scopes(Vec<(Vec<u8>, Option<Vec<u8>>)>);
+
+impl Scopes {
+    /// The place of the earlier list that the server takes for everything that this one is for. For each certificate webpki takes
+    /// the first list in the file that is of its issuer and for it (RFC 5280 section 5.2.5), and looks at no other; which of them
+    /// is the newest does not matter.
+    fn earlier(&mut self, list: &CertificateRevocationList<'_>) -> Option<usize> {
+        let issuer = list.issuer().as_raw();
+        let mut extensions = list.extensions().iter();
+        let scope = extensions
+            .find(|extension| extension.oid == OID_X509_EXT_ISSUER_DISTRIBUTION_POINT)
+            .map(|extension| extension.value.to_vec());
+        let earlier = self.0.iter().position(|(other, of_other)| {
+            other == issuer && (of_other.is_none() || *of_other == scope)
+        });
+        self.0.push((issuer.to_vec(), scope));
+        earlier
     }
 }
 
@@ -109,7 +134,8 @@ pub(super) fn read(input: &ClientInput) -> Option<ClientFacts> {
         }
         Ok(_) => {}
     }
-    let mut issuers = Vec::new();
+    let mut issuers: Vec<Vec<u8>> = Vec::new();
+    let mut scopes = Scopes::default();
     for der in rustls_pemfile::crls(&mut lists.unwrap_or_default()).flatten() {
         if let Ok((_, list)) = CertificateRevocationList::from_der(&der) {
             issuers.push(list.issuer().as_raw().to_vec());
@@ -118,6 +144,7 @@ pub(super) fn read(input: &ClientInput) -> Option<ClientFacts> {
                 issued: time(&list.last_update()),
                 next: list.next_update().as_ref().and_then(time),
                 entries: list.iter_revoked_certificates().count(),
+                passed_over_for: scopes.earlier(&list),
             });
         }
     }

@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
+    CrlIssuingDistributionPoint, CrlScope, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, SerialNumber, date_time_ymd,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -152,15 +153,19 @@ fn authority(name: &str, year: i32) -> Authority {
 }
 
 fn list(authority: &Authority, year: i32) -> String {
-    let list = CertificateRevocationListParams {
+    let list = parameters_of_list(year).signed_by(&authority.issuer);
+    list.unwrap().pem().unwrap()
+}
+
+fn parameters_of_list(year: i32) -> CertificateRevocationListParams {
+    CertificateRevocationListParams {
         this_update: date_time_ymd(2020, 1, 1),
         next_update: date_time_ymd(year, 1, 1),
         crl_number: SerialNumber::from(1),
         issuing_distribution_point: None,
         revoked_certs: Vec::new(),
         key_identifier_method: KeyIdMethod::Sha256,
-    };
-    list.signed_by(&authority.issuer).unwrap().pem().unwrap()
+    }
 }
 
 #[test]
@@ -229,6 +234,37 @@ fn authorities_and_revocation_lists_are_looked_at() {
     ];
     let (told, status) = report(&words);
     assert_eq!((status, found(&told, "client-crl").0), (0, "advice"));
+}
+
+#[test]
+fn the_list_that_the_server_takes_is_the_one_that_is_judged() {
+    let place = Place::new();
+    let (one, two) = (authority("One", 2099), authority("Two", 2099));
+    let config = "[accounts]\nclient-cert = \"required\"\nclient-ca = \"ca.pem\"\nclient-crl = \"crl.pem\"\n";
+    place.put("ca.pem", &format!("{}{}", one.pem, two.pem), 0o644);
+    let (old, new) = (list(&one, 2021), list(&one, 2098));
+    // One that is for other certificates does not stand in the way.
+    let of_authorities = CertificateRevocationListParams {
+        issuing_distribution_point: Some(CrlIssuingDistributionPoint {
+            distribution_point: CrlDistributionPoint {
+                uris: vec!["http://crl.example/ca".to_owned()],
+            },
+            scope: Some(CrlScope::CaCertsOnly),
+        }),
+        ..parameters_of_list(2021)
+    };
+    let partial = of_authorities.signed_by(&one.issuer).unwrap();
+    let partial = partial.pem().unwrap();
+    for (lists, severity) in [
+        (format!("{new}{old}"), "ok"),
+        (format!("{old}{new}"), "warning"),
+        (format!("{partial}{new}"), "warning"),
+        (format!("{new}{partial}"), "ok"),
+    ] {
+        place.put("crl.pem", &format!("{}{lists}", list(&two, 2099)), 0o644);
+        let (told, _) = place.examine(config);
+        assert_eq!(found(&told, "client-crl-dates").0, severity, "{told:#}");
+    }
 }
 
 #[test]
