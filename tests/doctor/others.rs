@@ -405,3 +405,30 @@ fn directories_must_be_open_to_the_account_that_root_becomes() {
     assert_eq!(found(&told, "directory").0, "error");
     assert_eq!(found(&told, "directory:one.example").0, "ok");
 }
+
+#[test]
+fn a_setpriv_that_fails_says_nothing_of_the_account() {
+    if !rustix::process::geteuid().is_root() {
+        skip("only root becomes another account");
+        return;
+    }
+    let place = Place::new();
+    place.put("c.toml", "[process]\nrun-as = \"nobody\"\n", 0o644);
+    // As busybox's ends, which does not know --reuid.
+    place.put(
+        "setpriv",
+        "#!/bin/sh\necho called > \"$CALLED\"\nexit 1\n",
+        0o755,
+    );
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_ringftpd"))
+        .args(["doctor", "--ktls", "off", "--json", "--config"])
+        .arg(place.path("c.toml"))
+        .arg(place.0.path())
+        .env("PATH", place.0.path())
+        .env("CALLED", place.path("called"))
+        .output()
+        .unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(place.path("called").exists(), "it was not asked");
+    assert_eq!(found(&told, "directory").0, "ok", "{told:#}");
+}

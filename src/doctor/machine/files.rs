@@ -103,7 +103,9 @@ impl Machine {
         start: &Path,
         directory: &Path,
     ) -> Option<String> {
-        const TEST: &str = r#"test -r "$1" && test -x "$1""#;
+        /// A status that neither setpriv nor a shell has: theirs are 1, and 126 and above.
+        const BARRED: i32 = 77;
+        const TEST: &str = r#"test -r "$1" && test -x "$1" || exit 77"#;
         let name = input.run_as.as_deref()?;
         let account = identity::find_by_name(name).ok()??;
         if !self.is_live() || !identity::is_root() || account.is_root() || !start.is_dir() {
@@ -120,8 +122,8 @@ impl Machine {
             .stderr(Stdio::null())
             .status()
             .ok()?;
-        // Other statuses are setpriv's own: it is not known then.
-        (status.code() == Some(1)).then(|| name.to_owned())
+        // Others are of a setpriv that failed, or does not know these options (busybox): it is not known then.
+        (status.code() == Some(BARRED)).then(|| name.to_owned())
     }
 }
 
