@@ -206,6 +206,8 @@ pub struct DirectoryFacts {
     pub barred: Option<String>,
     /// Permission bits.
     pub mode: u32,
+    /// The number of the device that holds it (`st_dev`).
+    pub device: Option<u64>,
     /// The type of its file system.
     pub file_system: Option<String>,
     /// Options of the mount.

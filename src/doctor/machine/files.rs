@@ -75,6 +75,7 @@ impl Machine {
             }
             Ok(metadata) => {
                 facts.mode = metadata.mode() & 0o7777;
+                facts.device = Some(metadata.dev());
                 facts.problem = real.read_dir().err().map(|error| cause(&error));
             }
             Err(error) => facts.problem = Some(cause(&error)),

@@ -175,8 +175,12 @@ fn hosts_are_judged() {
         Error,
         "chown ftp /srv/ftps",
     );
-    // A disk of its own.
-    let full = |h: &mut HostFacts| h.directory.as_mut().unwrap().space = Some((1 << 41, 1 << 30));
+    // A disk of its own, the twin of the server's.
+    let full = |h: &mut HostFacts| {
+        let directory = h.directory.as_mut().unwrap();
+        directory.device = Some(0x811);
+        directory.space = Some((1 << 40, 1 << 30));
+    };
     spoilt_host(full, "free-space:example", Warning, "df -h");
 }
 
