@@ -51,7 +51,7 @@ pub(super) fn read(
 }
 
 fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = keeper::read_file(path).map_err(|error| cause(&error))?;
+    let pem = keeper::read_without_waiting(path).map_err(|error| cause(&error))?;
     rustls_pemfile::certs(&mut pem.as_slice())
         .collect::<Result<_, _>>()
         .map_err(|error| error.to_string())

@@ -103,7 +103,7 @@ fn contents(file: &mut FileFacts) -> Option<Zeroizing<Vec<u8>>> {
     if file.problem.is_some() {
         return None;
     }
-    let read = keeper::read_file(&file.path);
+    let read = keeper::read_without_waiting(&file.path);
     read.map_err(|error| file.problem = Some(cause(&error)))
         .ok()
 }

@@ -154,7 +154,7 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
         problem,
         remedy: "give a file with only PEM certificates or a PEM key",
     };
-    keeper::read_file(path).map_err(|source| match source.kind() {
+    keeper::read_without_waiting(path).map_err(|source| match source.kind() {
         io::ErrorKind::FileTooLarge => content(format!(
             "larger than {} octets",
             limits::SETTINGS_FILE_OCTETS_MAX

@@ -314,7 +314,7 @@ fn pipes_are_no_files_and_are_not_waited_for() {
     let place = Place::new();
     let names = ["ca.pem", "crl.pem", "one.pem", "one.key", "u.toml"];
     let mode = rustix::fs::Mode::from_bits_truncate(0o600);
-    for name in names.iter().chain(&["c2.toml"]) {
+    for name in names {
         let kind = rustix::fs::FileType::Fifo;
         rustix::fs::mknodat(rustix::fs::CWD, place.path(name), kind, mode, 0).unwrap();
     }
@@ -356,7 +356,6 @@ fn pipes_are_no_files_and_are_not_waited_for() {
         assert_eq!(severity, "error", "{id}");
         assert!(measured.ends_with("it is no file"), "{id}: {measured}");
     }
-    assert!(!ends("c2.toml").success());
 
     // The lists alone.
     fs::remove_file(place.path("ca.pem")).unwrap();
