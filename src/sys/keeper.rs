@@ -247,7 +247,7 @@ mod tests {
     fn regular_files_of_bounded_size_are_read_and_nothing_is_waited_for() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        let large = std::fs::File::create(path("large")).unwrap();
+        let large = File::create(path("large")).unwrap();
         // Without a block on the disk.
         large.set_len(limits::SETTINGS_FILE_OCTETS_MAX + 1).unwrap();
         let error = read_without_waiting(&path("large")).unwrap_err();
