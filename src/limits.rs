@@ -176,8 +176,6 @@ pub const CREDENTIALS_REMEMBERED_MAX: usize = 65_536;
 pub const ACCEPTS_PER_TURN: usize = 64;
 /// Octets of records that may hold parts of one incomplete TLS handshake message.
 pub const TLS_HANDSHAKE_OCTETS_HELD_MAX: usize = 64 * 1024;
-/// Largest file of PEM certificates or keys.
-pub const PEM_FILE_OCTETS_MAX: u64 = 1024 * 1024;
 /// Validity of a self-signed certificate, as long as Apple's and other clients accept.
 pub const SELF_SIGNED_VALIDITY: Duration = Duration::from_secs(825 * 24 * 3600);
 /// Password hashes computed at once, whole process; each takes 19 MiB with the default parameters.
@@ -215,7 +213,7 @@ pub const PAM_REASON_OCTETS_MAX: usize = 512;
 pub const PAM_MESSAGE_OCTETS_MAX: usize = 8192;
 /// Shortest time between two warnings that too many logins wait for PAM.
 pub const PAM_WARNING_INTERVAL: Duration = Duration::from_secs(10);
-/// Largest users file, certificate or key file that is read, in octets.
+/// Largest file of users, certificates, a key or revocation lists that is read, in octets.
 pub const SETTINGS_FILE_OCTETS_MAX: u64 = 64 * 1024 * 1024;
 /// How long the end of the process that reads settings files is waited for.
 pub const KEEPER_END_MAX: Duration = Duration::from_secs(1);

@@ -52,13 +52,13 @@ fn accounts_are_added_listed_changed_and_removed() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("users.toml");
     let users = file.to_str().unwrap();
+    let home = directory.path().join("bob");
+    std::fs::create_dir(&home).unwrap();
+    let home = home.to_str().unwrap();
     let add = ["user", "add", "--users", users, "--password-stdin"];
-    let with = |more: &[&'static str]| [&add[..], more].concat();
-    assert_done(&with(&["ann"]), "first secret\n");
-    assert_done(
-        &with(&["bob", "--home", "/srv/bob", "--permissions", "read,list"]),
-        "other secret",
-    );
+    assert_done(&[&add[..], &["ann"]].concat(), "first secret\n");
+    let bob = ["bob", "--home", home, "--permissions", "read,list"];
+    assert_done(&[&add[..], &bob].concat(), "other secret");
     let mode = std::fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
     let text = std::fs::read_to_string(&file).unwrap();
@@ -66,7 +66,7 @@ fn accounts_are_added_listed_changed_and_removed() {
     assert_eq!(text.matches("$argon2id$v=19$").count(), 2, "{text}");
     let all = "read,write,append,delete,rename,list,make-directory,change";
     let list = ["user", "list", "--users", users];
-    let expected = format!("ann\t{all}\t-\nbob\tread,list\t/srv/bob\n");
+    let expected = format!("ann\t{all}\t-\nbob\tread,list\t{home}\n");
     assert_eq!(assert_done(&list, ""), expected);
 
     let target = |verb| ["user", verb, "--users", users, "ann"];
@@ -77,7 +77,7 @@ fn accounts_are_added_listed_changed_and_removed() {
     let changed = std::fs::read_to_string(&file).unwrap();
     assert_ne!(changed, text);
     assert_done(&target("remove"), "");
-    assert_eq!(assert_done(&list, ""), "bob\tread,list\t/srv/bob\n");
+    assert_eq!(assert_done(&list, ""), format!("bob\tread,list\t{home}\n"));
 }
 
 #[test]
@@ -340,6 +340,57 @@ fn what_an_account_has_of_its_own_is_written_shown_and_kept() {
 }
 
 #[test]
+fn directories_that_are_not_there_are_warned_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let users = path("users.toml");
+    std::fs::write(path("file"), "").unwrap();
+    let (home, mount) = (path("gone"), format!("/m={}", path("file")));
+    let good = format!("/good={}", directory.path().display());
+    let options = ["--home", &home, "--mount", &mount, "--mount", &good];
+    let output = add_ann(&users, &options);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{error}");
+    let lines: Vec<&str> = error.lines().collect();
+    let [of_home, of_mount] = lines.as_slice() else {
+        panic!("{error}");
+    };
+    let begin = format!("ringftpd: warning: --home {home}: No such file or directory; ");
+    assert!(of_home.starts_with(&begin), "{error}");
+    let begin = format!("ringftpd: warning: --mount {mount}: it is no directory; ");
+    assert!(of_mount.starts_with(&begin), "{error}");
+    assert!(lines.iter().all(|line| line.contains("make it")), "{error}");
+    // It is there all the same.
+    let show = ["user", "show", "--users", &users, "ann"];
+    assert!(assert_done(&show, "").contains(&home));
+
+    // One that is refused says only why.
+    let again = add_ann(&users, &options);
+    let error = String::from_utf8(again.stderr).unwrap();
+    assert_eq!(again.status.code(), Some(CONFIG), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+#[test]
+fn what_an_account_has_of_its_own_is_listed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("users.toml");
+    let users = file.to_str().unwrap();
+    let added = add_ann(users, &["--charset", "gbk"]);
+    assert!(added.status.success(), "{added:?}");
+    let list = ["user", "list", "--users", users];
+    let own = |line: String| line.trim_end().split('\t').nth(3).map(str::to_owned);
+    assert_eq!(own(assert_done(&list, "")).as_deref(), Some("charset=GBK"));
+    assert_done(&["user", "remove", "--users", users, "ann"], "");
+    let options = ["--welcome", "Hi", "--charset", "Shift_JIS"];
+    assert!(add_ann(users, &options).status.success());
+    assert_eq!(
+        own(assert_done(&list, "")).as_deref(),
+        Some("welcome,charset=Shift_JIS")
+    );
+}
+
+#[test]
 fn an_account_of_a_certificate_alone_needs_no_password() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("users.toml");
@@ -379,14 +430,14 @@ fn what_no_users_file_could_say_is_refused_with_the_remedy() {
                 "--path-permissions",
                 "/a/=list",
             ],
-            "path: `/a` stands twice",
+            "--path-permissions: `/a` stands twice",
         ),
         (&["--mount", "/a"], "give PATH=DIR"),
         (&["--mount", "/a=srv"], "absolute path of a directory"),
         (&["--mount", "/=/srv"], "nothing can be mounted at /"),
         (
             &["--mount", "/a=/x", "--mount", "/a=/y"],
-            "at: `/a` stands twice",
+            "--mount: `/a` stands twice",
         ),
         (&["--hidden-name", "a/b"], "about one name"),
         (&["--denied-name", ""], "about one name"),
@@ -395,9 +446,12 @@ fn what_no_users_file_could_say_is_refused_with_the_remedy() {
         (&["--certificate", "subject:alice"], "subject:CN=alice"),
         (
             &["--certificate", "subject:CN=a", "--certificate-login", "no"],
-            "\"and-password\"",
+            "--certificate-login: give enough, only or and-password",
         ),
-        (&["--certificate-login", "only"], "needs `certificates`"),
+        (
+            &["--certificate-login", "only"],
+            "--certificate-login: say which certificates, by --certificate",
+        ),
         (&["--welcome", "a\tb"], "--welcome: it contains a control"),
         (&["--welcome", &long], "more than 500 octets"),
         (&["--welcome", &lines], "more than 50 lines"),

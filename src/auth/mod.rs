@@ -38,6 +38,7 @@ pub use pam::{DirectoryTemplate, Pam, PamAccounts, PamCheck, PamVerdict};
 pub use password::{HashError, hash_password, random_password};
 pub use permissions::{Permissions, PermissionsError};
 pub use personal::Personal;
+pub use rule_words::RuleList;
 pub use users::{User, UsersError, UsersFile, check_user_name};
 pub use welcome::{BadWelcome, Welcome};
 

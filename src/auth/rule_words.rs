@@ -49,26 +49,43 @@ impl FromStr for Mount {
     }
 }
 
+/// The lists of rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleList {
+    /// Permissions by path.
+    Paths,
+    /// Directories at a path.
+    Mounts,
+    /// Names that listings leave out.
+    Hidden,
+    /// Names that are as if absent.
+    Denied,
+}
+
 impl FileRules {
     /// The rules of these lists, within the bounds of a users file.
     ///
     /// # Errors
-    /// A path stands twice, or a list is too long.
+    /// A path stands twice, or a list is too long: which one, and what is wrong.
     pub fn of_lists(
         paths: Vec<PathRule>,
         mounts: Vec<Mount>,
         hidden: Vec<NamePattern>,
         denied: Vec<NamePattern>,
-    ) -> Result<Self, RuleError> {
+    ) -> Result<Self, (RuleList, RuleError)> {
         let mut rules = Self::default();
+        let of = |list| move |error| (list, error);
         paths
             .into_iter()
-            .try_for_each(|rule| rules.add_path(rule))?;
+            .try_for_each(|rule| rules.add_path(rule))
+            .map_err(of(RuleList::Paths))?;
         mounts
             .into_iter()
-            .try_for_each(|mount| rules.add_mount(mount))?;
-        for names in [&hidden, &denied] {
-            room(names.len().saturating_sub(1), "patterns of names")?;
+            .try_for_each(|mount| rules.add_mount(mount))
+            .map_err(of(RuleList::Mounts))?;
+        for (list, names) in [(RuleList::Hidden, &hidden), (RuleList::Denied, &denied)] {
+            let room = room(names.len().saturating_sub(1), "patterns of names");
+            room.map_err(of(list))?;
         }
         Ok(rules.with_names(hidden, denied))
     }
@@ -141,12 +158,15 @@ mod tests {
         assert_eq!(rules.mounts().len(), 1);
         assert_eq!(rules.path_permissions().len(), 2);
         assert_eq!(rules.denied().len(), 1);
-        let twice = lists(&["/a=read", "/a/=list"], &[], 0).unwrap_err();
+        let (list, twice) = lists(&["/a=read", "/a/=list"], &[], 0).unwrap_err();
+        assert_eq!(list, RuleList::Paths);
         assert_eq!(twice.to_string(), "path: `/a` stands twice");
-        let twice = lists(&[], &["/a=/x", "/a=/y"], 0).unwrap_err();
+        let (list, twice) = lists(&[], &["/a=/x", "/a=/y"], 0).unwrap_err();
+        assert_eq!(list, RuleList::Mounts);
         assert_eq!(twice.to_string(), "at: `/a` stands twice");
         assert!(lists(&[], &[], limits::FILE_RULES_MAX).is_ok());
-        let many = lists(&[], &[], limits::FILE_RULES_MAX + 1).unwrap_err();
+        let (list, many) = lists(&[], &[], limits::FILE_RULES_MAX + 1).unwrap_err();
+        assert_eq!(list, RuleList::Denied);
         assert!(many.to_string().contains("patterns of names"), "{many}");
     }
 }

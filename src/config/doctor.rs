@@ -248,7 +248,9 @@ fn check_users(input: &Input, findings: &mut [Finding]) {
         let id = format!("users-file:{}", host.name);
         Some((id, host.users.as_deref()?))
     });
-    for (id, path) in own.into_iter().chain(of_hosts) {
+    // What is no regular file has been told of, and reading a pipe could wait for ever.
+    let files = own.into_iter().chain(of_hosts);
+    for (id, path) in files.filter(|(_, path)| path.is_file()) {
         if let Err(failure) = super::users_store::read(path) {
             doctor::mark(findings, &id, failure.message);
         }

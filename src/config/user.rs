@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::bandwidth::parse_rate;
 use super::failure::{Exit, Failure};
 use super::quota::parse_quota;
-use super::user_options::{Own, UserOptions, summary};
+use super::user_options::{Own, UserOptions, summary, unusable};
 use super::{prompt, users_store};
 use crate::auth::{self, Bounds, Permissions, User, UsersError, UsersFile};
 
@@ -185,9 +185,18 @@ fn add(target: &Target, new: New, source: &PasswordSource) -> Result<(), Failure
     } else {
         hashed_password(source)?
     };
+    let missing = home.as_deref().and_then(|home| {
+        let given = format!("--home {}", home.display());
+        unusable(&given, home)
+    });
+    let warnings: Vec<String> = missing.into_iter().chain(new.own.warnings()).collect();
     let user = User::new(phc, home, new.permissions).map_err(config)?;
     let user = new.own.give_to(user.with_bounds(new.bounds));
-    users_store::update(&target.users, true, |users| users.add(&target.name, user))
+    users_store::update(&target.users, true, |users| users.add(&target.name, user))?;
+    for warning in warnings {
+        eprintln!("ringftpd: warning: {warning}");
+    }
+    Ok(())
 }
 
 fn change_password(target: &Target, source: &PasswordSource) -> Result<(), Failure> {

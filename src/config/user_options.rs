@@ -1,10 +1,15 @@
 //! Options of `ringftpd user add` beside rights and bounds: rules for files, certificates, and the welcome.
 
+use std::io;
+use std::path::Path;
+
 use clap::Args;
 
+use super::failure::cause;
 use super::{Exit, Failure};
 use crate::auth::{
-    BadCertificates, Certificates, FileRules, Mount, NamePattern, PathRule, Personal, User, Welcome,
+    BadCertificates, Certificates, FileRules, Mount, NamePattern, PathRule, Personal, RuleList,
+    User, Welcome,
 };
 use crate::limits;
 use crate::proto::Charset;
@@ -55,7 +60,7 @@ pub(super) struct Own {
 impl UserOptions {
     pub(super) fn check(self) -> Result<Own, Failure> {
         let usage = |option: &str, problem: &dyn std::fmt::Display| {
-            Failure::new(Exit::Usage, format!("{option}{problem}"))
+            Failure::new(Exit::Usage, format!("{option}: {problem}"))
         };
         let rules = FileRules::of_lists(
             self.path_permissions,
@@ -65,19 +70,30 @@ impl UserOptions {
         );
         let login = self.certificate_login.as_deref();
         let certificates = Certificates::parse(&self.certificate, login);
+        // In the words of the options: the texts of these two are about keys of the file.
         let certificates = certificates.map_err(|problem| match problem {
-            BadCertificates::Login | BadCertificates::None => {
-                usage("--certificate-login: ", &problem)
+            BadCertificates::Login => {
+                usage("--certificate-login", &"give enough, only or and-password")
             }
-            _ => usage("--certificate: ", &problem),
+            BadCertificates::None => usage(
+                "--certificate-login",
+                &"say which certificates, by --certificate beside it",
+            ),
+            _ => usage("--certificate", &problem),
         })?;
         let welcome = self.welcome.as_deref().map(Welcome::parse).transpose();
         Ok(Own {
-            rules: rules.map_err(|problem| usage("", &problem))?,
+            rules: rules.map_err(|(list, problem)| {
+                let problem = problem.to_string();
+                // The option says what the keys of the file would.
+                let of_key = ["path: ", "at: "].iter();
+                let mut bare = of_key.filter_map(|key| problem.strip_prefix(key));
+                usage(option_of(list), &bare.next().unwrap_or(&problem))
+            })?,
             personal: Personal {
                 certificates,
                 welcome: welcome
-                    .map_err(|problem| usage("--welcome: ", &problem))?
+                    .map_err(|problem| usage("--welcome", &problem))?
                     .flatten(),
                 charset: self.charset,
             },
@@ -91,10 +107,41 @@ impl Own {
         self.personal.certificates.login() == Some("only")
     }
 
+    /// What the directories to mount lack, with the remedy.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
+        self.rules.mounts().iter().filter_map(|mount| {
+            let given = format!("--mount {}={}", mount.at, mount.directory.display());
+            unusable(&given, &mount.directory)
+        })
+    }
+
     pub(super) fn give_to(self, user: User) -> User {
         user.with_file_rules(self.rules)
             .with_personal(self.personal)
     }
+}
+
+fn option_of(list: RuleList) -> &'static str {
+    match list {
+        RuleList::Paths => "--path-permissions",
+        RuleList::Mounts => "--mount",
+        RuleList::Hidden => "--hidden-name",
+        RuleList::Denied => "--denied-name",
+    }
+}
+
+/// Why no account can log in with this directory as things are, with the remedy. `given`: the option with its value.
+pub(super) fn unusable(given: &str, directory: &Path) -> Option<String> {
+    let problem = match std::fs::metadata(directory) {
+        Ok(metadata) if metadata.is_dir() => return None,
+        Ok(_) => "it is no directory".to_owned(),
+        // The server's account may be able to see it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
+        Err(error) => cause(&error),
+    };
+    Some(format!(
+        "{given}: {problem}; the account cannot log in before the directory is there: make it, or mount what holds it"
+    ))
 }
 
 /// What an account has of its own, in a few words for a list; empty where there is nothing.

@@ -34,9 +34,15 @@ pub(super) fn read(path: &Path) -> Result<Option<UsersFile>, Failure> {
         Err(error) => return Err(failed(error)),
     };
     let mut octets = Zeroizing::new(Vec::new());
-    file.take(limits::SETTINGS_FILE_OCTETS_MAX)
+    let max = limits::SETTINGS_FILE_OCTETS_MAX;
+    file.take(max + 1)
         .read_to_end(&mut octets)
         .map_err(failed)?;
+    // What is written back must not lack the end.
+    if octets.len() as u64 > max {
+        let problem = format!("larger than {max} octets; give a file that is smaller");
+        return Err(Failure::file(Exit::NoInput, path, problem));
+    }
     parse(path, &octets).map(Some)
 }
 
@@ -159,6 +165,20 @@ mod tests {
         assert_eq!(names, ["one", "two"]);
         let entries = std::fs::read_dir(directory.path()).unwrap().count();
         assert_eq!(entries, 2, "a temporary file was left behind");
+    }
+
+    #[test]
+    fn what_is_larger_than_the_server_reads_is_not_cut() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("users.toml");
+        let file = File::create(&path).unwrap();
+        file.set_len(limits::SETTINGS_FILE_OCTETS_MAX + 1).unwrap();
+        let failure = read(&path).err().unwrap();
+        assert_eq!(failure.exit, Exit::NoInput);
+        assert!(
+            failure.message.contains("larger than 67108864"),
+            "{failure}"
+        );
     }
 
     #[test]

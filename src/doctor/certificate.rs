@@ -1,7 +1,5 @@
 //! What a certificate chain says, and whether clients can follow it.
 
-use std::fs::File;
-use std::io::Read;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,8 +16,8 @@ use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
 
 use super::facts::{Certificate, Link};
-use crate::limits;
 use crate::sys::host::cause;
+use crate::sys::keeper;
 use crate::tls;
 
 /// Object identifiers of signatures with MD5 and SHA-1 (RFC 3279, RFC 5758).
@@ -52,17 +50,8 @@ pub(super) fn read(
     facts
 }
 
-/// The octets of a PEM file, as many as the server reads.
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    let mut pem = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(limits::PEM_FILE_OCTETS_MAX).read_to_end(&mut pem))
-        .map_err(|error| cause(&error))?;
-    Ok(pem)
-}
-
 fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = read_file(path)?;
+    let pem = keeper::read_without_waiting(path).map_err(|error| cause(&error))?;
     rustls_pemfile::certs(&mut pem.as_slice())
         .collect::<Result<_, _>>()
         .map_err(|error| error.to_string())

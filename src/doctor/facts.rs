@@ -185,7 +185,7 @@ pub struct InputRules {
 pub struct FileFacts {
     /// Which.
     pub path: PathBuf,
-    /// Why it cannot be used: absent, no right to read it, contents that are wrong.
+    /// Why it cannot be used: absent, no right to read it, no regular file, too large; where it has a remedy of its own, after `; `.
     pub problem: Option<String>,
     /// Permission bits.
     pub mode: u32,
@@ -206,6 +206,8 @@ pub struct DirectoryFacts {
     pub barred: Option<String>,
     /// Permission bits.
     pub mode: u32,
+    /// The number of the device that holds it (`st_dev`).
+    pub device: Option<u64>,
     /// The type of its file system.
     pub file_system: Option<String>,
     /// Options of the mount.

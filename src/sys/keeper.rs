@@ -6,9 +6,10 @@
 //! the contents of the file of that number: a server that is taken over can ask for nothing but
 //! what it has read anyway.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -208,9 +209,23 @@ fn ignore_signals_of_the_terminal() {
     }
 }
 
-/// The contents of a regular file of bounded size.
+/// The contents of a file as the server reads its settings, certificates and keys: of a regular file, and at most
+/// [`limits::SETTINGS_FILE_OCTETS_MAX`] octets. A pipe or a device is not waited for. Blocks.
+///
+/// # Errors
+/// The system's; `EINVAL` for what is no regular file, `EFBIG` for one that is larger.
+pub fn read_without_waiting(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).custom_flags(libc::O_NONBLOCK);
+    options.open(path).and_then(contents_of)
+}
+
 fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let file = File::open(path)?;
+    File::open(path).and_then(contents_of)
+}
+
+/// The contents of a regular file of bounded size.
+fn contents_of(file: File) -> io::Result<Zeroizing<Vec<u8>>> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
@@ -227,6 +242,32 @@ fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn regular_files_of_bounded_size_are_read_and_nothing_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let large = File::create(path("large")).unwrap();
+        // Without a block on the disk.
+        large.set_len(limits::SETTINGS_FILE_OCTETS_MAX + 1).unwrap();
+        let error = read_without_waiting(&path("large")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        large.set_len(2 * 1024 * 1024).unwrap();
+        assert_eq!(
+            read_without_waiting(&path("large")).unwrap().len(),
+            2 * 1024 * 1024
+        );
+
+        let mode = rustix::fs::Mode::from_bits_truncate(0o600);
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, path("pipe"), kind, mode, 0).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let pipe = path("pipe");
+        std::thread::spawn(move || tell.send(read_without_waiting(&pipe)));
+        let read = told.recv_timeout(std::time::Duration::from_secs(30));
+        let error = read.expect("it waits for a writer").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
 
     #[test]
     fn the_dialogue_hands_over_named_files_only() {

@@ -16,8 +16,10 @@ use rustls::crypto::aws_lc_rs as provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use time::{Date, Month, OffsetDateTime, Time};
+use zeroize::Zeroizing;
 
 use crate::limits;
+use crate::sys::keeper;
 
 /// The self-signed certificate's file in the state directory.
 pub const CERTIFICATE_FILE: &str = "self-signed-cert.pem";
@@ -146,28 +148,25 @@ impl Identity {
 }
 
 /// Reads a PEM file of bounded size.
-fn read_file(path: &Path) -> Result<Vec<u8>, IdentityError> {
-    let mut content = Vec::new();
-    let read = File::open(path).and_then(|file| {
-        file.take(limits::PEM_FILE_OCTETS_MAX + 1)
-            .read_to_end(&mut content)
-    });
-    if let Err(source) = read {
-        return Err(IdentityError::File {
+fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
+    let content = |problem: String| IdentityError::Content {
+        place: path.display().to_string(),
+        problem,
+        remedy: "give a file with only PEM certificates or a PEM key",
+    };
+    keeper::read_without_waiting(path).map_err(|source| match source.kind() {
+        io::ErrorKind::FileTooLarge => content(format!(
+            "larger than {} octets",
+            limits::SETTINGS_FILE_OCTETS_MAX
+        )),
+        io::ErrorKind::InvalidInput => content("it is no file".to_owned()),
+        _ => IdentityError::File {
             path: path.to_path_buf(),
             action: "read",
             source,
             remedy: "check the path, and that the server's user may read it",
-        });
-    }
-    if content.len() as u64 > limits::PEM_FILE_OCTETS_MAX {
-        return Err(IdentityError::Content {
-            place: path.display().to_string(),
-            problem: format!("larger than {} octets", limits::PEM_FILE_OCTETS_MAX),
-            remedy: "give a file with only PEM certificates or a PEM key",
-        });
-    }
-    Ok(content)
+        },
+    })
 }
 
 /// Puts a chain and a key together; each comes with the place to name in errors.

@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
-    KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
+    CrlIssuingDistributionPoint, CrlScope, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, SerialNumber, date_time_ymd,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -152,15 +153,19 @@ fn authority(name: &str, year: i32) -> Authority {
 }
 
 fn list(authority: &Authority, year: i32) -> String {
-    let list = CertificateRevocationListParams {
+    let list = parameters_of_list(year).signed_by(&authority.issuer);
+    list.unwrap().pem().unwrap()
+}
+
+fn parameters_of_list(year: i32) -> CertificateRevocationListParams {
+    CertificateRevocationListParams {
         this_update: date_time_ymd(2020, 1, 1),
         next_update: date_time_ymd(year, 1, 1),
         crl_number: SerialNumber::from(1),
         issuing_distribution_point: None,
         revoked_certs: Vec::new(),
         key_identifier_method: KeyIdMethod::Sha256,
-    };
-    list.signed_by(&authority.issuer).unwrap().pem().unwrap()
+    }
 }
 
 #[test]
@@ -232,6 +237,136 @@ fn authorities_and_revocation_lists_are_looked_at() {
 }
 
 #[test]
+fn the_list_that_the_server_takes_is_the_one_that_is_judged() {
+    let place = Place::new();
+    let (one, two) = (authority("One", 2099), authority("Two", 2099));
+    let config = "[accounts]\nclient-cert = \"required\"\nclient-ca = \"ca.pem\"\nclient-crl = \"crl.pem\"\n";
+    place.put("ca.pem", &format!("{}{}", one.pem, two.pem), 0o644);
+    let (old, new) = (list(&one, 2021), list(&one, 2098));
+    // One that is for other certificates does not stand in the way.
+    let of_authorities = CertificateRevocationListParams {
+        issuing_distribution_point: Some(CrlIssuingDistributionPoint {
+            distribution_point: CrlDistributionPoint {
+                uris: vec!["http://crl.example/ca".to_owned()],
+            },
+            scope: Some(CrlScope::CaCertsOnly),
+        }),
+        ..parameters_of_list(2021)
+    };
+    let partial = of_authorities.signed_by(&one.issuer).unwrap();
+    let partial = partial.pem().unwrap();
+    for (lists, severity) in [
+        (format!("{new}{old}"), "ok"),
+        (format!("{old}{new}"), "warning"),
+        (format!("{partial}{new}"), "warning"),
+        (format!("{new}{partial}"), "ok"),
+    ] {
+        place.put("crl.pem", &format!("{}{lists}", list(&two, 2099)), 0o644);
+        let (told, _) = place.examine(config);
+        assert_eq!(found(&told, "client-crl-dates").0, severity, "{told:#}");
+    }
+}
+
+#[test]
+fn files_are_read_as_far_as_the_server_reads_them() {
+    let place = Place::new();
+    let one = authority("One", 2099);
+    let config = "[accounts]\nclient-cert = \"required\"\nclient-ca = \"ca.pem\"\nclient-crl = \"crl.pem\"\nusers = \"u.toml\"\n\
+        cert = \"one.pem\"\nkey = \"one.key\"\n";
+    place.certificate("one", &["one.example"], 2099);
+    place.put("u.toml", "", 0o600);
+    // What stands between the sections of a PEM file counts for nothing but its size.
+    let padding = "#\n".repeat(1024 * 1024);
+    let padded = |text: &str| format!("{padding}{text}");
+    place.put("crl.pem", &padded(&list(&one, 2099)), 0o644);
+    place.put("ca.pem", &padded(&one.pem), 0o644);
+    for name in ["one.pem", "one.key"] {
+        let text = fs::read_to_string(place.path(name)).unwrap();
+        fs::write(place.path(name), padded(&text)).unwrap();
+    }
+    let (told, status) = place.examine(config);
+    assert_eq!(status, 0, "{told:#}");
+    for id in ["client-ca", "client-crl", "client-crl-dates", "certificate"] {
+        assert_eq!(found(&told, id).0, "ok", "{id}: {told:#}");
+    }
+
+    // One octet more than the server reads.
+    for (name, id) in [
+        ("crl.pem", "client-crl-file"),
+        ("u.toml", "users-file"),
+        ("one.key", "key-file"),
+        ("one.pem", "certificate"),
+    ] {
+        let file = fs::OpenOptions::new().write(true).open(place.path(name));
+        file.unwrap().set_len(64 * 1024 * 1024 + 1).unwrap();
+        let (told, _) = place.examine(config);
+        let (severity, measured) = found(&told, id);
+        assert_eq!(severity, "error", "{told:#}");
+        assert!(
+            measured.ends_with("larger than 67108864 octets"),
+            "{measured}"
+        );
+    }
+}
+
+#[test]
+fn pipes_are_no_files_and_are_not_waited_for() {
+    let place = Place::new();
+    let names = ["ca.pem", "crl.pem", "one.pem", "one.key", "u.toml"];
+    let mode = rustix::fs::Mode::from_bits_truncate(0o600);
+    for name in names {
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, place.path(name), kind, mode, 0).unwrap();
+    }
+    let config = "directory = \".\"\n\
+        [accounts]\nclient-cert = \"required\"\nclient-ca = \"ca.pem\"\nclient-crl = \"crl.pem\"\nusers = \"u.toml\"\n\
+        cert = \"one.pem\"\nkey = \"one.key\"\n\
+        [[hosts]]\nnames = \"one.example\"\ncert = \"one.pem\"\nkey = \"one.key\"\nusers = \"u.toml\"\n";
+    place.put("c.toml", config, 0o644);
+    let ends = |name: &str| {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_ringftpd"))
+            .args(["doctor", "--ktls", "off", "--json", "--config"])
+            .arg(place.path(name))
+            .stdout(fs::File::create(place.path("told")).unwrap())
+            .spawn()
+            .unwrap();
+        for _ in 0..600 {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        panic!("{name}: it waits for a pipe");
+    };
+    assert_eq!(ends("c.toml").code(), Some(69));
+    let told = fs::read(place.path("told")).unwrap();
+    let told: Value = serde_json::from_slice(&told).unwrap();
+    for id in [
+        "client-ca-file",
+        "certificate",
+        "key-file",
+        "users-file",
+        "certificate:one.example",
+        "key-file:one.example",
+        "users-file:one.example",
+    ] {
+        let (severity, measured) = found(&told, id);
+        assert_eq!(severity, "error", "{id}");
+        assert!(measured.ends_with("it is no file"), "{id}: {measured}");
+    }
+
+    // The lists alone.
+    fs::remove_file(place.path("ca.pem")).unwrap();
+    place.put("ca.pem", &authority("One", 2099).pem, 0o644);
+    ends("c.toml");
+    let told = fs::read(place.path("told")).unwrap();
+    let told: Value = serde_json::from_slice(&told).unwrap();
+    assert_eq!(found(&told, "client-crl-file").0, "error");
+}
+
+#[test]
 fn directories_must_be_open_to_the_account_that_root_becomes() {
     let present = |program: &str| {
         std::process::Command::new(program)
@@ -268,4 +403,31 @@ fn directories_must_be_open_to_the_account_that_root_becomes() {
     let (told, _) = place.examine(config);
     assert_eq!(found(&told, "directory").0, "error");
     assert_eq!(found(&told, "directory:one.example").0, "ok");
+}
+
+#[test]
+fn a_setpriv_that_fails_says_nothing_of_the_account() {
+    if !rustix::process::geteuid().is_root() {
+        skip("only root becomes another account");
+        return;
+    }
+    let place = Place::new();
+    place.put("c.toml", "[process]\nrun-as = \"nobody\"\n", 0o644);
+    // As busybox's ends, which does not know --reuid.
+    place.put(
+        "setpriv",
+        "#!/bin/sh\necho called > \"$CALLED\"\nexit 1\n",
+        0o755,
+    );
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_ringftpd"))
+        .args(["doctor", "--ktls", "off", "--json", "--config"])
+        .arg(place.path("c.toml"))
+        .arg(place.0.path())
+        .env("PATH", place.0.path())
+        .env("CALLED", place.path("called"))
+        .output()
+        .unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(place.path("called").exists(), "it was not asked");
+    assert_eq!(found(&told, "directory").0, "ok", "{told:#}");
 }

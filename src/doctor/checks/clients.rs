@@ -163,9 +163,37 @@ fn lists(clients: &ClientFacts) -> Finding {
                 ),
             );
     }
-    let lists = clients.lists.iter();
+    if let Some(list) = stale(&clients.lists) {
+        return finding
+            .measured(format!(
+                "{path}: of the lists of {issuer} the first is not the newest, and the server takes the first",
+                issuer = list.issuer
+            ))
+            .bad(
+                Severity::Warning,
+                format!(
+                    "delete the older list of {issuer} from {path}, then: systemctl reload ringftpd",
+                    issuer = list.issuer,
+                    path = quoted(&path)
+                ),
+            );
+    }
+    let lists = taken(&clients.lists);
     let lists = lists.map(|list| format!("{}, {} revoked", list.issuer, list.entries));
     finding.measured(format!("{path}: {}", lists.collect::<Vec<_>>().join("; ")))
+}
+
+/// The lists that the server takes.
+fn taken(lists: &[RevocationList]) -> impl Iterator<Item = &RevocationList> + Clone {
+    lists.iter().filter(|list| list.passed_over_for.is_none())
+}
+
+/// A list that the server takes although the file has a newer one.
+fn stale(lists: &[RevocationList]) -> Option<&RevocationList> {
+    lists.iter().find_map(|newer| {
+        let older = lists.get(newer.passed_over_for?)?;
+        (newer.issued > older.issued).then_some(older)
+    })
 }
 
 fn list_dates(path: &Path, lists: &[RevocationList], now: SystemTime) -> Option<Finding> {
@@ -176,24 +204,27 @@ fn list_dates(path: &Path, lists: &[RevocationList], now: SystemTime) -> Option<
             "the server goes on with an old list, whatever its nextUpdate says: certificates that were revoked since are still accepted. It reads \
              the file at its start and on SIGHUP only",
         );
-    if let Some(early) = lists
-        .iter()
-        .find(|list| list.issued.is_some_and(|issued| now < issued))
-    {
+    if let Some(early) = taken(lists).find(|list| list.issued.is_some_and(|issued| now < issued)) {
         return Some(
             finding
                 .measured(format!("issued in the future: {}", early.issuer))
                 .bad(Severity::Warning, "check this machine's clock: timedatectl"),
         );
     }
-    let (next, list) = lists
-        .iter()
+    let (next, list) = taken(lists)
         .filter_map(|list| Some((list.next?, list)))
         .min_by_key(|(next, _)| *next)?;
-    let renew = format!(
-        "write the authority's new list there: openssl ca -gencrl -out {path}, then: systemctl reload ringftpd"
-    );
     let issuer = &list.issuer;
+    // A list that lacks keeps out all clients of its authority.
+    let renew = match lists {
+        [_] => format!(
+            "write the authority's new list there: openssl ca -gencrl -out {path}, then: systemctl reload ringftpd"
+        ),
+        _ => format!(
+            "in {path} put the new list of {issuer} (openssl ca -gencrl) in the place of its old one and keep the others, then: systemctl \
+             reload ringftpd"
+        ),
+    };
     Some(match next.duration_since(now) {
         Err(past) => {
             let (hours, days) = hours_and_days(past.duration());

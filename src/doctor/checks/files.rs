@@ -84,8 +84,7 @@ pub(super) fn secret(id: &str, file: &FileFacts, facts: &Facts) -> Finding {
                 facts.account.name
             ),
         };
-        let finding = finding.measured(format!("{path}: {problem}"));
-        return finding.bad(Severity::Error, remedy);
+        return unusable(finding, &path, problem, remedy);
     }
     let finding = finding.measured(format!(
         "{path}: mode {:03o}, of user {}",
@@ -114,8 +113,7 @@ fn exclusive(id: &str, file: &FileFacts, facts: &Facts, why: &str) -> Finding {
                 quoted(&path)
             ),
         };
-        let finding = finding.measured(format!("{path}: {problem}"));
-        return finding.bad(Severity::Error, remedy);
+        return unusable(finding, &path, problem, remedy);
     }
     let finding = finding.measured(format!(
         "{path}: mode {:03o}, of user {}",
@@ -125,6 +123,17 @@ fn exclusive(id: &str, file: &FileFacts, facts: &Facts, why: &str) -> Finding {
         return finding.bad(Severity::Warning, format!("chmod go-w {}", quoted(&path)));
     }
     replaceable(finding, file, facts)
+}
+
+/// What keeps a file from being read. Its own remedy goes before `remedy`.
+fn unusable(finding: Finding, path: &str, problem: &str, remedy: String) -> Finding {
+    let (what, remedy) = match problem.split_once("; ") {
+        Some((what, own)) => (what, own.to_owned()),
+        None => (problem, remedy),
+    };
+    finding
+        .measured(format!("{path}: {what}"))
+        .bad(Severity::Error, remedy)
 }
 
 /// Warns if somebody else owns the file, or may put another one in its place.

@@ -7,7 +7,11 @@ use crate::doctor::facts::{DirectoryFacts, HostFacts, Link};
 use crate::doctor::{Facts, Finding, Group, Severity};
 
 pub(super) fn check(facts: &Facts) -> Vec<Finding> {
-    let mut volumes: BTreeSet<_> = facts.directory.iter().map(volume).collect();
+    let own = facts.directory.iter();
+    let mut volumes: BTreeSet<_> = own
+        .filter(|own| own.problem.is_none())
+        .map(volume)
+        .collect();
     let mut findings = Vec::new();
     for host in &facts.hosts {
         let mut of_host = certificates(host, facts);
@@ -32,14 +36,9 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-/// What tells a volume from others. Free space changes while one looks.
-fn volume(directory: &DirectoryFacts) -> (Option<String>, Vec<String>, Option<u64>, Option<u64>) {
-    (
-        directory.file_system.clone(),
-        directory.mount_options.clone(),
-        directory.space.map(|(all, _)| all),
-        directory.inodes.map(|(all, _)| all),
-    )
+/// What tells a volume from others. It may be mounted twice, and read-only once.
+fn volume(directory: &DirectoryFacts) -> (Option<u64>, &[String]) {
+    (directory.device, &directory.mount_options)
 }
 
 fn certificates(host: &HostFacts, facts: &Facts) -> Vec<Finding> {

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use super::Machine;
 use crate::doctor::Input;
 use crate::doctor::facts::{DirectoryFacts, FileFacts};
+use crate::limits;
 use crate::sys::host::cause;
 use crate::sys::identity;
 
@@ -29,10 +30,16 @@ pub(in crate::doctor) fn file(path: &Path) -> FileFacts {
     };
     facts.mode = metadata.mode() & 0o7777;
     facts.owner = metadata.uid();
-    facts.problem = if metadata.is_file() {
-        File::open(path).err().map(|error| cause(&error))
+    facts.problem = if !metadata.is_file() {
+        // Opening a pipe would wait for whoever writes to it.
+        Some("it is no file; give the path of one".to_owned())
+    } else if metadata.len() > limits::SETTINGS_FILE_OCTETS_MAX {
+        Some(format!(
+            "larger than {} octets; give a file that is smaller: of a larger one the server reads nothing",
+            limits::SETTINGS_FILE_OCTETS_MAX
+        ))
     } else {
-        Some("it is no file".to_owned())
+        File::open(path).err().map(|error| cause(&error))
     };
     facts
 }
@@ -68,6 +75,7 @@ impl Machine {
             }
             Ok(metadata) => {
                 facts.mode = metadata.mode() & 0o7777;
+                facts.device = Some(metadata.dev());
                 facts.problem = real.read_dir().err().map(|error| cause(&error));
             }
             Err(error) => facts.problem = Some(cause(&error)),
@@ -96,7 +104,9 @@ impl Machine {
         start: &Path,
         directory: &Path,
     ) -> Option<String> {
-        const TEST: &str = r#"test -r "$1" && test -x "$1""#;
+        /// A status that neither setpriv nor a shell has: theirs are 1, and 126 and above.
+        const BARRED: i32 = 77;
+        const TEST: &str = r#"test -r "$1" && test -x "$1" || exit 77"#;
         let name = input.run_as.as_deref()?;
         let account = identity::find_by_name(name).ok()??;
         if !self.is_live() || !identity::is_root() || account.is_root() || !start.is_dir() {
@@ -113,8 +123,8 @@ impl Machine {
             .stderr(Stdio::null())
             .status()
             .ok()?;
-        // Other statuses are setpriv's own: it is not known then.
-        (status.code() == Some(1)).then(|| name.to_owned())
+        // Others are of a setpriv that failed, or does not know these options (busybox): it is not known then.
+        (status.code() == Some(BARRED)).then(|| name.to_owned())
     }
 }
 

@@ -84,3 +84,14 @@ fn an_old_list_counts_and_a_missing_one_refuses_all() {
         );
     }
 }
+
+#[test]
+fn of_two_lists_of_an_authority_the_first_counts() {
+    let root = authority("Root");
+    let lists = [5, 6].map(|serial| old_list(serial, &root)).concat();
+    let clients = Clients::new(true, Some(root.pem.as_bytes()), Some(lists.as_bytes())).unwrap();
+    let examine = |serial| clients.examine(Some(&[client(serial, &root)]));
+    assert_eq!(examine(5).unwrap_err(), refused(CertificateError::Revoked));
+    // Change this, and `ringftpd doctor` must judge by another list.
+    assert!(examine(6).unwrap().is_some());
+}

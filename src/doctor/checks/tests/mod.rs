@@ -140,6 +140,7 @@ fn facts() -> Facts {
         directory: Some(DirectoryFacts {
             path: PathBuf::from("/srv/ftps"),
             mode: 0o755,
+            device: Some(0x801),
             file_system: Some("ext4".to_owned()),
             mount_options: vec!["rw".to_owned(), "noatime".to_owned()],
             space: Some((1 << 40, 1 << 39)),

@@ -60,6 +60,7 @@ fn clients() -> ClientFacts {
         issued: day(20_000),
         next: day(20_010),
         entries: 3,
+        passed_over_for: None,
     };
     ClientFacts {
         authorities_file: file("/etc/ca.pem", 0o644),
@@ -174,8 +175,12 @@ fn hosts_are_judged() {
         Error,
         "chown ftp /srv/ftps",
     );
-    // A disk of its own.
-    let full = |h: &mut HostFacts| h.directory.as_mut().unwrap().space = Some((1 << 41, 1 << 30));
+    // A disk of its own, the twin of the server's.
+    let full = |h: &mut HostFacts| {
+        let directory = h.directory.as_mut().unwrap();
+        directory.device = Some(0x811);
+        directory.space = Some((1 << 40, 1 << 30));
+    };
     spoilt_host(full, "free-space:example", Warning, "df -h");
 }
 
@@ -259,6 +264,38 @@ fn authorities_are_judged() {
 }
 
 #[test]
+fn of_several_lists_of_an_authority_the_one_that_the_server_takes_is_judged() {
+    let judged = |change: &dyn Fn(&mut RevocationList)| {
+        let mut facts = facts();
+        let mut clients = clients();
+        let mut second = clients.lists[0].clone();
+        second.passed_over_for = Some(0);
+        change(&mut second);
+        clients.lists.push(second);
+        facts.clients = Some(clients);
+        let findings = examine(&input(), &facts);
+        let found = |id: &str| findings.iter().find(|f| f.id == id).unwrap().clone();
+        (found("client-crl"), found("client-crl-dates"))
+    };
+    // An old one behind it counts for nothing.
+    let (lists, dates) = judged(&|second| {
+        (second.issued, second.next) = (day(19_000), day(19_010));
+    });
+    assert_eq!(dates.severity, Severity::Ok, "{dates:?}");
+    assert_eq!(lists.severity, Severity::Ok, "{lists:?}");
+    assert_eq!(lists.measured.matches("CN=A").count(), 1, "{lists:?}");
+    // Nor does a new one, which is not what the operator meant.
+    let (lists, dates) = judged(&|second| {
+        (second.issued, second.next) = (day(20_001), day(20_100));
+    });
+    assert_eq!(lists.severity, Severity::Warning);
+    assert!(lists.measured.contains("the server takes the first"));
+    let fix = lists.fix.unwrap();
+    assert!(fix.contains("delete the older list of CN=A"), "{fix}");
+    assert!(dates.measured.contains("due in 9 days: CN=A"), "{dates:?}");
+}
+
+#[test]
 fn revocation_lists_are_judged() {
     use Severity::{Advice, Error, Warning};
     spoilt_clients(
@@ -285,6 +322,27 @@ fn revocation_lists_are_judged() {
         Warning,
         "systemctl reload ringftpd",
     );
+    // To write the whole file would take the other authority's list away.
+    for end in [20_000, 20_001] {
+        let mut facts = facts();
+        let mut clients = clients();
+        clients.lists[1].next = day(end);
+        facts.clients = Some(clients.clone());
+        let fix = |facts: &Facts| {
+            let findings = examine(&input(), facts);
+            let dates = findings.into_iter().find(|f| f.id == "client-crl-dates");
+            dates.unwrap().fix.unwrap()
+        };
+        let several = fix(&facts);
+        assert!(!several.contains("-out"), "{several}");
+        assert!(several.contains("put the new list of CN=B"), "{several}");
+        assert!(several.contains("keep the others"), "{several}");
+        clients.lists.remove(0);
+        clients.authorities.remove(0);
+        facts.clients = Some(clients);
+        let one = fix(&facts);
+        assert!(one.contains("-gencrl -out /etc/crl.pem,"), "{one}");
+    }
     // Half an hour of ten days.
     let soon = day(20_001).unwrap() + Duration::from_secs(1800);
     spoilt_clients(
