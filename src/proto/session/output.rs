@@ -92,7 +92,7 @@ impl Session {
 }
 
 /// Programs that have 0xFF as a letter neither double it nor take two for one; other sets do not use it.
-fn octet_255(charset: Charset) -> Octet255 {
+const fn octet_255(charset: Charset) -> Octet255 {
     if charset.has_iac() {
         Octet255::Letter
     } else {
