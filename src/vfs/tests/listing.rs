@@ -382,8 +382,9 @@ fn vectors_of_encoded_listings_are_given_back() {
         home.write(&format!("d/{number:04}{}", "文".repeat(20)), "");
     }
     on_ring(async {
-        let opened = home.root().open_listing(&path("d"), NAMES, b"", false);
-        let mut listing = opened.await.unwrap().in_charset("GBK".parse().unwrap());
+        let (root, path) = (home.root(), path("d"));
+        let opened = root.open_listing(&path, NAMES, b"", false).await;
+        let mut listing = opened.unwrap().in_charset("GBK".parse().unwrap());
         rt::give_vector(Vec::with_capacity(limits::TRANSFER_CHUNK_OCTETS));
         let (mut chunks, mut octets) = (0, 0);
         loop {
