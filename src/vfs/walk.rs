@@ -40,7 +40,7 @@ impl Listing {
         if self.charset.is_plain(&lines) {
             return Ok((lines, more));
         }
-        // Less than half a millisecond for a chunk, so it is done here on the core.
+        // Some hundred microseconds for a chunk, so it is done here on the core.
         let mut wire = rt::take_vector();
         // As much as the vector that is given back has, so that this one is taken back as well.
         wire.reserve(lines.capacity());
