@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ringftpd::proto::ascii::{FromNetwork, ToNetwork};
-use ringftpd::proto::reply::{self, Code};
+use ringftpd::proto::reply::{self, Code, Octet255};
 
 const TEXT_OCTETS: usize = 256 * 1024;
 
@@ -18,6 +18,7 @@ fn replies(criterion: &mut Criterion) {
                 &mut out,
                 Code::TransferComplete,
                 black_box(b"Transfer complete."),
+                black_box(Octet255::Iac),
             );
         });
     });
@@ -26,7 +27,15 @@ fn replies(criterion: &mut Criterion) {
         bencher.iter(|| {
             out.clear();
             let inner = features.iter().map(String::as_bytes);
-            reply::append_lines(&mut out, Code::SystemStatus, b"Features:", inner, "End");
+            let octet_255 = black_box(Octet255::Iac);
+            reply::append_lines(
+                &mut out,
+                Code::SystemStatus,
+                b"Features:",
+                inner,
+                "End",
+                octet_255,
+            );
         });
     });
     group.finish();

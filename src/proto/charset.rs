@@ -12,7 +12,10 @@
 //! - a character that the set lacks is written `(U+6F22)`, an octet that is not UTF-8 `(0xE4)`: characters that file
 //!   names may have everywhere, URLs and shell patterns included;
 //! - the same text in a name on disk has its parenthesis written `(U+0028)`;
-//! - what a set encodes but decodes to something else (Shift_JIS has one code for `\` and `¥`) counts as lacking.
+//! - a character counts as lacking unless some octets mean just it: Shift_JIS has one code for `\` and `¥`.
+//!
+//! What a client writes in its set comes back in its set, but for characters with several codes, which come back in the
+//! usual one; GBK is that of two octets, and text with the four of gb18030 is none.
 //!
 //! Neither `?`, which many servers write, nor the octets of UTF-8 would do: both may be the name of another file.
 
@@ -20,13 +23,15 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use encoding_rs::{EncoderResult, Encoding, ISO_2022_JP, REPLACEMENT, UTF_8, X_USER_DEFINED};
+use encoding_rs::{Encoding, GBK, ISO_2022_JP, REPLACEMENT, UTF_8, X_USER_DEFINED};
+
+use table::Table;
 
 /// How names are written on the wire. Every one of them leaves ASCII as it is, so that `/` and line ends are found in
 /// octets of the wire as they are in names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
 #[serde(try_from = "String")]
-pub struct Charset(&'static Encoding);
+pub struct Charset(Option<&'static Table>);
 
 /// Why a label names no character set that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -105,6 +110,14 @@ impl Default for Charset {
     }
 }
 
+impl PartialEq for Charset {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Charset {}
+
 impl fmt::Display for Charset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -115,7 +128,7 @@ impl FromStr for Charset {
     type Err = CharsetError;
 
     /// The character set of a label, in any case: those of the WHATWG's Encoding Standard, and `cp932`, `cp936`, `cp949`,
-    /// `cp950`.
+    /// `cp950`. A set named for the first time takes a few milliseconds.
     fn from_str(label: &str) -> Result<Self, CharsetError> {
         let known = CODE_PAGES
             .iter()
@@ -135,7 +148,8 @@ impl FromStr for Charset {
             Some(set) if set == ISO_2022_JP || !set.is_ascii_compatible() => {
                 Err(CharsetError::NotAscii(set.name()))
             }
-            Some(set) => Ok(Self(set)),
+            Some(set) if set == UTF_8 => Ok(Self::UTF_8),
+            Some(set) => Ok(Self(Some(Table::of(set)))),
         }
     }
 }
@@ -150,33 +164,42 @@ impl TryFrom<String> for Charset {
 
 impl Charset {
     /// Octets as they are.
-    pub const UTF_8: Self = Self(UTF_8);
+    pub const UTF_8: Self = Self(None);
 
     /// The standard's name.
     #[must_use]
     pub fn name(self) -> &'static str {
-        self.0.name()
+        self.0.map_or(UTF_8, |table| table.set).name()
     }
 
     /// Whether names pass unchanged.
     #[must_use]
-    pub fn is_utf8(self) -> bool {
-        self == Self::UTF_8
+    pub const fn is_utf8(self) -> bool {
+        self.0.is_none()
     }
 
     /// Whether 0xFF is a character, which is IAC to Telnet.
     #[must_use]
-    pub fn has_iac(self) -> bool {
-        !self.is_utf8() && self.text(&[0xFF]).is_some()
+    pub const fn has_iac(self) -> bool {
+        match self.0 {
+            Some(table) => table.has_iac,
+            None => false,
+        }
     }
 
     /// The name that these octets of the wire mean; `None` when they are no text of this set.
     #[must_use]
     pub fn decode(self, wire: &[u8]) -> Option<Cow<'_, [u8]>> {
-        if self.is_utf8() {
+        let Some(table) = self.0 else {
             return Some(Cow::Borrowed(wire));
+        };
+        let text = table
+            .set
+            .decode_without_bom_handling_and_without_replacement(wire)?;
+        // Its decoder is that of gb18030.
+        if table.set == GBK && !text.chars().all(|character| table.has(character)) {
+            return None;
         }
-        let text = self.text(wire)?;
         if !may_hold_escape(text.as_bytes()) {
             return Some(match text {
                 Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
@@ -186,7 +209,7 @@ impl Charset {
         let mut name = Vec::with_capacity(text.len());
         let mut rest = text.as_bytes();
         while let Some((first, behind)) = rest.split_first() {
-            match self.escape_at(rest) {
+            match table.escape_at(rest) {
                 Some((escaped, behind)) => {
                     escaped.append(&mut name);
                     rest = behind;
@@ -200,84 +223,75 @@ impl Charset {
         Some(Cow::Owned(name))
     }
 
-    /// The octets of the wire for a name, or for a line of text with a name in it; [`Self::decode`] leads back.
+    /// The octets of the wire for a name, or for text with names in it; [`Self::decode`] leads back.
     #[must_use]
     pub fn encode(self, name: &[u8]) -> Cow<'_, [u8]> {
-        if self.is_utf8() || is_plain(name) {
+        if self.is_plain(name) {
             return Cow::Borrowed(name);
         }
         let mut wire = Vec::with_capacity(name.len());
-        for chunk in name.utf8_chunks() {
-            self.append(chunk.valid(), &mut wire);
-            for octet in chunk.invalid() {
-                Escaped::Octet(*octet).write(&mut wire);
-            }
-        }
+        self.encode_into(name, &mut wire);
         Cow::Owned(wire)
     }
 
-    /// The same for lines that end in LF.
-    #[must_use]
-    pub fn encode_lines(self, lines: Vec<u8>) -> Vec<u8> {
-        if self.is_utf8() || is_plain(&lines) {
-            return lines;
+    /// Appends the same.
+    pub fn encode_into(self, name: &[u8], wire: &mut Vec<u8>) {
+        let Some(table) = self.0 else {
+            return wire.extend_from_slice(name);
+        };
+        for chunk in name.utf8_chunks() {
+            table.append(chunk.valid(), wire);
+            for octet in chunk.invalid() {
+                Escaped::Octet(*octet).write(wire);
+            }
         }
-        let mut wire = Vec::with_capacity(lines.len());
-        for line in lines.split_inclusive(|octet| *octet == b'\n') {
-            wire.extend_from_slice(&self.encode(line));
-        }
-        wire
     }
 
-    fn append(self, text: &str, wire: &mut Vec<u8>) {
-        if !may_hold_escape(text.as_bytes()) && self.append_exactly(text, wire) {
-            return;
-        }
-        for (at, character) in text.char_indices() {
-            let rest = text.as_bytes().get(at..).unwrap_or_default();
-            let taken = match character {
-                '(' => self.escape_at(rest).is_none() && self.append_exactly("(", wire),
-                _ if character.is_ascii() => {
-                    wire.push(character as u8);
-                    true
-                }
-                _ => self.append_exactly(character.encode_utf8(&mut [0; 4]), wire),
+    /// Whether this name is written as it is.
+    #[must_use]
+    pub fn is_plain(self, name: &[u8]) -> bool {
+        self.is_utf8() || (name.is_ascii() && !may_hold_escape(name))
+    }
+}
+
+impl Table {
+    fn append(&self, text: &str, wire: &mut Vec<u8>) {
+        let mut rest = text;
+        loop {
+            let special = |octet: &u8| !octet.is_ascii() || *octet == b'(';
+            let plain = rest.as_bytes().iter().position(special);
+            let Some((plain, special)) = rest.split_at_checked(plain.unwrap_or(rest.len())) else {
+                return;
             };
-            if !taken {
+            wire.extend_from_slice(plain.as_bytes());
+            let mut characters = special.chars();
+            let Some(character) = characters.next() else {
+                return;
+            };
+            rest = characters.as_str();
+            if character == '(' {
+                match self.escape_at(special.as_bytes()) {
+                    Some(_) => Escaped::Character(character).write(wire),
+                    None => wire.push(b'('),
+                }
+            } else if let Some(code) = self.code_of_pair(character, characters.next()) {
+                table::append(code, wire);
+                rest = characters.as_str();
+            } else if let Some(code) = self.code(character) {
+                table::append(code, wire);
+            } else {
                 Escaped::Character(character).write(wire);
             }
         }
     }
 
-    /// Appends a text that this set has whole, and whose octets mean it; otherwise nothing.
-    fn append_exactly(self, text: &str, wire: &mut Vec<u8>) -> bool {
-        let before = wire.len();
-        let mut encoder = self.0.new_encoder();
-        let most = encoder.max_buffer_length_from_utf8_without_replacement(text.len());
-        wire.reserve(most.unwrap_or(text.len()));
-        let (result, _) = encoder.encode_from_utf8_to_vec_without_replacement(text, wire, true);
-        let written = wire.get(before..).unwrap_or_default();
-        let exact = result == EncoderResult::InputEmpty
-            && self.text(written).is_some_and(|back| back == text);
-        if !exact {
-            wire.truncate(before);
-        }
-        exact
+    fn has(&self, character: char) -> bool {
+        character.is_ascii() || self.code(character).is_some()
     }
 
-    fn text(self, wire: &[u8]) -> Option<Cow<'_, str>> {
-        self.0
-            .decode_without_bom_handling_and_without_replacement(wire)
-    }
-
-    fn has(self, character: char) -> bool {
-        character.is_ascii()
-            || self.append_exactly(character.encode_utf8(&mut [0; 4]), &mut Vec::new())
-    }
-
-    /// What is written at the beginning of this text, and what follows it. Only what [`Self::encode`] writes counts, so
+    /// What is written at the beginning of this text, and what follows it. Only what [`Charset::encode`] writes counts, so
     /// neither `/` nor any other character that the set has can come from it.
-    fn escape_at(self, text: &[u8]) -> Option<(Escaped, &[u8])> {
+    fn escape_at<'text>(&self, text: &'text [u8]) -> Option<(Escaped, &'text [u8])> {
         let inner = text.strip_prefix(b"(")?;
         let end = inner.iter().take(9).position(|octet| *octet == b')')?;
         let (inner, rest) = inner.split_at_checked(end)?;
@@ -309,11 +323,17 @@ enum Escaped {
 
 impl Escaped {
     fn write(self, wire: &mut Vec<u8>) {
-        let text = match self {
-            Self::Character(character) => format!("(U+{:04X})", u32::from(character)),
-            Self::Octet(octet) => format!("(0x{octet:02X})"),
+        let (start, value, least) = match self {
+            Self::Character(character) => (b"(U+", u32::from(character), 4),
+            Self::Octet(octet) => (b"(0x", octet.into(), 2),
         };
-        wire.extend_from_slice(text.as_bytes());
+        wire.extend_from_slice(start);
+        let digits = (8 - value.leading_zeros() / 4).max(least);
+        for place in (0..digits).rev() {
+            let digit = u8::try_from(value >> (4 * place) & 0xF).unwrap_or_default();
+            wire.push(digit + if digit < 10 { b'0' } else { b'A' - 10 });
+        }
+        wire.push(b')');
     }
 
     fn append(self, name: &mut Vec<u8>) {
@@ -324,11 +344,6 @@ impl Escaped {
             Self::Octet(octet) => name.push(octet),
         }
     }
-}
-
-/// Whether it is the same in every set.
-fn is_plain(name: &[u8]) -> bool {
-    name.is_ascii() && !may_hold_escape(name)
 }
 
 fn may_hold_escape(name: &[u8]) -> bool {
@@ -385,5 +400,6 @@ fn hint(near: &[&str]) -> String {
     }
 }
 
+mod table;
 #[cfg(test)]
 mod tests;

@@ -113,8 +113,8 @@ impl LineSplitter {
     }
 
     /// Whether 0xFF is a letter to the client, as `я` of windows-1251. Few programs that write it double it, as they
-    /// should (RFC 854), and what follows would be taken for a Telnet command; so within a line one that is alone is a
-    /// letter then, whatever follows. What Telnet has for FTP, the Synch before ABOR, begins a line. Holds for what is pushed from now on.
+    /// should (RFC 854), and `яя` is no `я`: so each within a line is a letter then, and there is no Telnet in it. What
+    /// Telnet has for FTP, the Synch before ABOR, begins a line. Holds for what is pushed from now on.
     pub const fn take_iac_for_letter(&mut self, so: bool) {
         self.letters = so;
     }
@@ -150,6 +150,10 @@ impl LineSplitter {
     /// LF, IAC, or an octet inside a Telnet sequence.
     fn take_special(&mut self, octet: u8) {
         self.telnet = match self.telnet {
+            Telnet::Data if octet == IAC && self.letters && self.is_within_line() => {
+                self.take_text(&[IAC]);
+                Telnet::Data
+            }
             Telnet::Data if octet == IAC => Telnet::Command,
             Telnet::Data => {
                 self.end_line();
@@ -158,10 +162,6 @@ impl LineSplitter {
             Telnet::Command => match octet {
                 IAC => {
                     self.take_text(&[IAC]);
-                    Telnet::Data
-                }
-                _ if self.letters && self.buffer.len() > self.complete => {
-                    self.take_after_stray(octet);
                     Telnet::Data
                 }
                 WILL | WONT | DO | DONT => Telnet::Option(octet),
@@ -186,6 +186,11 @@ impl LineSplitter {
             Telnet::SubnegotiationCommand if octet == SUBNEGOTIATION_END => Telnet::Data,
             Telnet::SubnegotiationCommand => Telnet::Subnegotiation,
         };
+    }
+
+    /// Whether the incomplete line has begun.
+    const fn is_within_line(&self) -> bool {
+        self.discarding || self.buffer.len() > self.complete
     }
 
     /// An octet after an IAC that begins no command. At the start of a line the IAC is what is
@@ -429,8 +434,12 @@ mod tests {
     #[test]
     fn a_letter_is_not_taken_for_a_command() {
         let input =
-            b"\xFF\xF4\xFF\xF2ABOR\r\n\xFF\xFB\x01CWD \xFF\xED\xFF\xFB\xFF\xFF\xF4\xFF\r\nb\xFF\n";
-        let expected: [&[u8]; 3] = [b"ABOR", b"CWD \xFF\xED\xFF\xFB\xFF\xF4\xFF", b"b\xFF"];
+            b"\xFF\xF4\xFF\xF2ABOR\r\n\xFF\xFB\x01CWD \xFF\xED\xFF\xFB\xFF\xFF\xF4\xFF\r\nb\xFF\xFF\n";
+        let expected: [&[u8]; 3] = [
+            b"ABOR",
+            b"CWD \xFF\xED\xFF\xFB\xFF\xFF\xF4\xFF",
+            b"b\xFF\xFF",
+        ];
         for cut in 0..input.len() {
             let mut splitter = LineSplitter::new();
             splitter.take_iac_for_letter(true);
@@ -438,6 +447,27 @@ mod tests {
             splitter.push(&input[cut..]);
             assert_eq!(commands(&mut splitter), expected, "cut at {cut}");
             assert_eq!(splitter.take_answers(), b"\xFF\xFE\x01");
+        }
+    }
+
+    #[test]
+    fn letters_of_an_overlong_line_do_not_eat_its_end() {
+        let long = vec![b'x'; 2 * limits::COMMAND_LINE_OCTETS_MAX];
+        for end in [
+            &b"\xFF\n"[..],
+            b"\xFF\xFB\n",
+            b"\xFF\xFA\r\n",
+            b"\xFF\xFF\n",
+        ] {
+            let input = [&long[..], end, b"NOOP\r\n"].concat();
+            for cut in long.len()..input.len() {
+                let mut splitter = LineSplitter::new();
+                splitter.take_iac_for_letter(true);
+                splitter.push(&input[..cut]);
+                splitter.push(&input[cut..]);
+                assert_eq!(commands(&mut splitter), [&b"(overlong)"[..], b"NOOP"]);
+                assert!(splitter.take_answers().is_empty());
+            }
         }
     }
 

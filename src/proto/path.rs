@@ -105,7 +105,7 @@ impl VirtualPath {
     }
 
     /// The path in quotes as 257 shows it, quotes in it doubled (RFC 959 Appendix II). The reply
-    /// encoder doubles `0xFF` on the control connection.
+    /// encoder doubles `0xFF` on the control connection where it is Telnet's.
     #[must_use]
     pub fn quoted(&self) -> Vec<u8> {
         let mut quoted = Vec::with_capacity(self.0.len() + 2);

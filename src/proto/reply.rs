@@ -190,10 +190,19 @@ pub const fn for_transfer_end(end: TransferEnd, context: FileContext) -> Refusal
     }
 }
 
+/// What 0xFF is on the control connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Octet255 {
+    /// Telnet's IAC, so doubled in text (RFC 2640 §3.1, RFC 854).
+    Iac,
+    /// A letter of the client's character set, written as it is.
+    Letter,
+}
+
 /// Appends a reply of one line.
-pub fn append_line(out: &mut Vec<u8>, code: Code, text: &[u8]) {
+pub fn append_line(out: &mut Vec<u8>, code: Code, text: &[u8], octet_255: Octet255) {
     append_head(out, code, b' ');
-    append_text(out, text);
+    append_text(out, text, octet_255);
 }
 
 /// Appends a reply of several lines: `NNN-first`, the inner lines, `NNN last` (RFC 959 §4.2).
@@ -203,19 +212,20 @@ pub fn append_lines(
     first: &[u8],
     inner: impl IntoIterator<Item: AsRef<[u8]>>,
     last: &str,
+    octet_255: Octet255,
 ) {
     append_head(out, code, b'-');
-    append_text(out, first);
+    append_text(out, first, octet_255);
     for line in inner {
         let line = line.as_ref();
         // A line that begins like a reply would end it for some clients.
         if line.len() >= 3 && line.iter().take(3).all(u8::is_ascii_digit) {
             out.push(b' ');
         }
-        append_text(out, line);
+        append_text(out, line, octet_255);
     }
     append_head(out, code, b' ');
-    append_text(out, last.as_bytes());
+    append_text(out, last.as_bytes(), octet_255);
 }
 
 fn append_head(out: &mut Vec<u8>, code: Code, separator: u8) {
@@ -229,12 +239,11 @@ fn append_head(out: &mut Vec<u8>, code: Code, separator: u8) {
     ]);
 }
 
-/// Appends text and CRLF: `0xFF` is Telnet's IAC and doubled (RFC 2640 §3.1, RFC 854); what would
-/// break the line becomes `?`, though no caller should pass it.
-fn append_text(out: &mut Vec<u8>, text: &[u8]) {
+/// Appends text and CRLF; what would break the line becomes `?`, though no caller should pass it.
+fn append_text(out: &mut Vec<u8>, text: &[u8], octet_255: Octet255) {
     for octet in text {
         match octet {
-            0xFF => out.extend_from_slice(&[0xFF, 0xFF]),
+            0xFF if octet_255 == Octet255::Iac => out.extend_from_slice(&[0xFF, 0xFF]),
             b'\r' | b'\n' | 0 => out.push(b'?'),
             _ => out.push(*octet),
         }

@@ -195,7 +195,7 @@ fn c057(t: &Test) {
         ("OPTS utf8 on", 200),
         ("OPTS UTF8", 200),
     ]);
-    client.dialogue(&[("OPTS UTF-8 ON", 200), ("OPTS UTF8 OFF", 501)]);
+    client.dialogue(&[("OPTS UTF-8 ON", 200), ("OPTS UTF8 OFF", 200)]);
     client.dialogue(&[("OPTS FOO", 501), ("OPTS", 501), ("OPTS FOO BAR", 501)]);
 }
 

@@ -61,19 +61,22 @@ impl Session {
     }
 
     /// OPTS UTF8 and UTF-8: ON, which may be left out, for the session, and before a login for what comes after it; OFF
-    /// back to the account's character set, 501 where that is UTF-8.
+    /// back to the account's character set, which is not known before a login, 501 where that is UTF-8.
     pub(super) fn choose_utf8(&mut self, value: &[u8]) {
         if value.is_empty() || value.eq_ignore_ascii_case(b"ON") {
             self.parameters.utf8 = true;
             self.reply(Code::Okay, "Names are UTF-8.");
+        } else if !value.eq_ignore_ascii_case(b"OFF") {
+            self.reply(Code::BadArgument, "Give ON or OFF.");
+        } else if !self.is_logged_in() {
+            self.parameters.utf8 = false;
+            self.reply(Code::Okay, "Names will be as the account has them.");
         } else if self.names.charset.is_utf8() {
             self.reply(Code::BadArgument, "Names are always UTF-8.");
-        } else if value.eq_ignore_ascii_case(b"OFF") {
+        } else {
             self.parameters.utf8 = false;
             let text = format!("Names are in {}.", self.names.charset);
             self.reply(Code::Okay, &text);
-        } else {
-            self.reply(Code::BadArgument, "Give ON or OFF.");
         }
     }
 }

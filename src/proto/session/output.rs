@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::{Life, Session, Waiting};
 use crate::limits;
+use crate::proto::charset::Charset;
 use crate::proto::event::Action;
 use crate::proto::line::LineSplitter;
-use crate::proto::reply::{self, Code};
+use crate::proto::reply::{self, Code, Octet255};
 
 impl Session {
     pub(super) fn greet(&mut self) {
@@ -42,7 +43,7 @@ impl Session {
         }
         let charset = self.charset();
         self.ledger.replied(code);
-        self.send(|out| reply::append_line(out, code, &charset.encode(text)));
+        self.send(|out| reply::append_line(out, code, &charset.encode(text), octet_255(charset)));
     }
 
     /// A reply of several lines.
@@ -58,7 +59,7 @@ impl Session {
         self.send(|out| {
             let first = charset.encode(first.as_bytes());
             let inner = inner.into_iter().map(|line| charset.encode(line));
-            reply::append_lines(out, code, &first, inner, last);
+            reply::append_lines(out, code, &first, inner, last, octet_255(charset));
         });
     }
 
@@ -76,7 +77,9 @@ impl Session {
     /// 421 in place of whatever reply is due, and the end.
     pub(super) fn depart(&mut self, text: &str) {
         self.ledger.replied(Code::ServiceClosing);
-        self.send(|out| reply::append_line(out, Code::ServiceClosing, text.as_bytes()));
+        self.send(|out| {
+            reply::append_line(out, Code::ServiceClosing, text.as_bytes(), Octet255::Iac);
+        });
         self.close();
     }
 
@@ -85,5 +88,14 @@ impl Session {
         self.life = Life::Closed;
         self.waiting = Waiting::Nothing;
         self.splitter = LineSplitter::new();
+    }
+}
+
+/// Programs that have 0xFF as a letter neither double it nor take two for one; other sets do not use it.
+const fn octet_255(charset: Charset) -> Octet255 {
+    if charset.has_iac() {
+        Octet255::Letter
+    } else {
+        Octet255::Iac
     }
 }

@@ -373,3 +373,33 @@ fn a_cached_listing_shows_every_change_at_once() {
         }
     });
 }
+
+#[test]
+fn vectors_of_encoded_listings_are_given_back() {
+    let home = Home::new();
+    home.directory("d");
+    for number in 0..1500 {
+        home.write(&format!("d/{number:04}{}", "文".repeat(20)), "");
+    }
+    on_ring(async {
+        let (root, path) = (home.root(), path("d"));
+        let opened = root.open_listing(&path, NAMES, b"", false).await;
+        let mut listing = opened.unwrap().in_charset("GBK".parse().unwrap());
+        rt::give_vector(Vec::with_capacity(limits::TRANSFER_CHUNK_OCTETS));
+        let (mut chunks, mut octets) = (0, 0);
+        loop {
+            let (chunk, more) = listing.next(rt::take_vector()).await.unwrap();
+            octets += chunk.len();
+            chunks += 1;
+            rt::give_vector(chunk);
+            let again = rt::take_vector();
+            assert!(again.capacity() >= limits::TRANSFER_CHUNK_OCTETS);
+            rt::give_vector(again);
+            if !more {
+                break;
+            }
+        }
+        assert_eq!(octets, 1500 * (4 + 2 * 20 + 2));
+        assert!(chunks > 1);
+    });
+}

@@ -62,7 +62,7 @@ fn c056_c057_options() {
     );
     assert_eq!(
         wire.tell("OPTS UTF8 ON\r\nOPTS utf-8\r\nOPTS UTF8 OFF\r\nOPTS FOO\r\nOPTS"),
-        "200 200 501 501 501"
+        "200 200 200 501 501"
     );
 }
 

@@ -205,10 +205,27 @@ fn opts_utf8_before_the_login_holds_after_it() {
     // REIN forgets it.
     assert_eq!(wire.tell("REIN"), "220");
     assert_eq!(wire.tell("AUTH TLS"), "234");
-    assert_eq!(wire.tell("OPTS UTF8 OFF"), "501");
     assert_eq!(wire.tell("USER a\r\nPASS b"), "331 230");
     octets(&mut wire, &with(b"CWD ", GBK, b""));
     assert_eq!(last_path(&wire), with(b"/", UTF8, b""));
+}
+
+#[test]
+fn opts_utf8_off_before_the_login_undoes_on() {
+    for label in ["GBK", "UTF-8"] {
+        let mut wire = Wire::explicit(settings(label));
+        wire.tell("AUTH TLS");
+        assert_eq!(wire.tell("OPTS UTF8 ON\r\nOPTS UTF8 MAYBE"), "200 501");
+        let told = b"200 Names will be as the account has them.\r\n";
+        assert_reply(&mut wire, b"OPTS UTF8 OFF", told);
+        assert_eq!(wire.tell("USER a\r\nPASS b"), "331 230");
+        let name = if label == "GBK" { GBK } else { UTF8 };
+        octets(&mut wire, &with(b"CWD ", name, b""));
+        assert_eq!(last_path(&wire), with(b"/", UTF8, b""), "{label}");
+    }
+    let mut wire = Wire::ready_with(settings("UTF-8"));
+    let told = b"501 Names are always UTF-8.\r\n";
+    assert_reply(&mut wire, b"OPTS UTF8 OFF", told);
 }
 
 #[test]
@@ -216,14 +233,13 @@ fn a_user_goes_before_the_server() {
     let mut wire = Wire::explicit(settings("GBK"));
     wire.tell("AUTH TLS");
     for (own, name, wire_name) in [
-        (Some("latin1"), "ÿ".as_bytes(), &b"\xFF\xFF"[..]),
+        (Some("latin1"), "ÿ".as_bytes(), &b"\xFF"[..]),
         (Some("UTF-8"), UTF8, UTF8),
         (None, UTF8, GBK),
     ] {
         let charset = own.map(|label| label.parse::<Charset>().unwrap());
         wire.session.names_in(charset);
         assert_eq!(wire.tell("USER a\r\nPASS b"), "331 230", "{own:?}");
-        // 0xFF is doubled, in and out.
         octets(&mut wire, &with(b"CWD /", wire_name, b""));
         assert_eq!(last_path(&wire), with(b"/", name, b""), "{own:?}");
         assert_reply(
@@ -237,20 +253,38 @@ fn a_user_goes_before_the_server() {
 #[test]
 fn a_letter_that_is_telnets_needs_no_doubling() {
     let mut wire = Wire::ready_with(settings("windows-1251"));
-    for month in [
-        &b"\xFF\xED\xE2\xE0\xF0\xFC"[..],
-        b"\xFF\xFF\xED\xE2\xE0\xF0\xFC",
-    ] {
-        octets(&mut wire, &with(b"CWD /", month, b""));
-        assert_eq!(last_path(&wire), "/январь".as_bytes());
-    }
-    let shown = b"257 \"/\xFF\xFF\xED\xE2\xE0\xF0\xFC\" is the current directory.\r\n";
-    assert_reply(&mut wire, b"PWD", shown);
+    let month = b"\xFF\xED\xE2\xE0\xF0\xFC";
+    let last = b"\xEF\xEE\xF1\xEB\xE5\xE4\xED\xFF\xFF.doc";
+    octets(&mut wire, &with(b"DELE /", last, b""));
+    assert_eq!(last_path(&wire), "/последняя.doc".as_bytes());
+    octets(&mut wire, &with(b"CWD /", month, b""));
+    assert_eq!(last_path(&wire), "/январь".as_bytes());
+    octets(&mut wire, &with(b"CWD ", last, b""));
+    let shown = [
+        &b"257 \"/"[..],
+        month,
+        b"/",
+        last,
+        b"\" is the current directory.\r\n",
+    ]
+    .concat();
+    assert_reply(&mut wire, b"PWD", &shown);
+    let facts = [
+        &b"250-Facts follow\r\n type=file; /"[..],
+        month,
+        b"/",
+        last,
+        b"/\xFF\xFF\r\n250 End\r\n",
+    ]
+    .concat();
+    assert_reply(&mut wire, b"MLST \xFF\xFF", &facts);
     assert_eq!(wire.tell_octets(b"\xFF\xF4\xFF\xF2ABOR"), "226");
-    // Telnet again: 0xFF and NOP.
+    // Telnet again: 0xFF and NOP, and doubling.
     wire.tell("OPTS UTF8 ON");
     octets(&mut wire, b"CWD /a\xFF\xF1b");
     assert_eq!(last_path(&wire), b"/ab");
+    let made = octets(&mut wire, b"MKD /\xFF\xFF");
+    assert_eq!(made, b"257 \"/\xFF\xFF\" created.\r\n");
 }
 
 #[test]
