@@ -25,6 +25,7 @@ use crate::rt;
 use crate::sys::host;
 use crate::tls::Protection;
 use crate::tls::probe::{self, SuiteReport};
+use crate::vfs::Storing;
 
 const OUTPUT: &str = "Output";
 /// Columns of a report that goes to no terminal.
@@ -49,7 +50,7 @@ impl DoctorOptions {
     /// Its own options, which `serve` has not.
     pub(super) const OWN: [&str; 2] = ["json", "strict"];
     /// What it looks at, of the options of `serve`; all others may stand there, too.
-    const LOOKED_AT: [&str; 18] = [
+    const LOOKED_AT: [&str; 19] = [
         "directory",
         "config",
         "explicit",
@@ -63,6 +64,7 @@ impl DoctorOptions {
         "client_ca",
         "client_crl",
         "connections_max",
+        "upload_mode",
         "ktls",
         "ktls_download",
         "ktls_upload",
@@ -154,6 +156,7 @@ fn input(
         implicit: listeners(&options.implicit, IMPLICIT_PORT),
         passive_ports: options.passive_ports.clone(),
         connections_max: (connections > 0).then_some(connections),
+        atomic: options.upload_mode == Storing::Atomic,
         run_as: options.host.run_as.clone(),
         hosts: hosts_input(hosts),
         clients: ClientInput {

@@ -282,6 +282,7 @@ fn reason(end: TransferEnd) -> String {
         TransferEnd::Truncated => "ended without close_notify",
         TransferEnd::Stalled => "stalled",
         TransferEnd::Aborted => "aborted",
+        TransferEnd::Unsynced => "not brought to the disk",
         TransferEnd::File(error) => return error.to_string(),
     };
     words.to_owned()

@@ -106,7 +106,7 @@ fn end(end: TransferEnd) -> End {
         TransferEnd::Truncated => End::Truncated,
         TransferEnd::Stalled => End::Stalled,
         TransferEnd::Aborted => End::Aborted,
-        TransferEnd::File(_) => End::FileError,
+        TransferEnd::Unsynced | TransferEnd::File(_) => End::FileError,
     }
 }
 

@@ -279,6 +279,8 @@ pub async fn run(job: Job) -> Outcome {
     let result = transfer(job, &mut outcome, &mut watch).await;
     // An abort shuts the socket down under the transfer: whatever error that gave, it was ABOR.
     outcome.end = match (handle.check(), result) {
+        // Only what it came too late for.
+        (_, Err(TransferEnd::Unsynced)) => TransferEnd::Unsynced,
         (Err(aborted), Err(_)) => aborted,
         (_, Err(end)) => end,
         (_, Ok(())) => TransferEnd::Complete,

@@ -50,8 +50,12 @@ pub(super) async fn run(
     };
     // The last moment for ABOR.
     link.handle.check()?;
-    let published = publication.run(link.settings.fsync).await;
-    published.map_err(TransferEnd::File)
+    publication.run().await.map_err(TransferEnd::File)?;
+    if link.settings.fsync {
+        let synced = publication.sync().await;
+        synced.map_err(|_| TransferEnd::Unsynced)?;
+    }
+    Ok(())
 }
 
 async fn receive_clear(socket: &Socket, sink: &mut Sink, link: &Link) -> Result<(), TransferEnd> {

@@ -46,6 +46,8 @@ pub struct Input {
     pub passive_ports: RangeInclusive<u16>,
     /// Sessions at once; `None` when nobody said.
     pub connections_max: Option<u32>,
+    /// Whether uploads appear once they are whole.
+    pub atomic: bool,
     /// The account that root is to become.
     pub run_as: Option<String>,
     /// Virtual hosts.

@@ -371,6 +371,8 @@ pub enum TransferEnd {
     Stalled,
     /// ABOR, or the server's shutdown (426).
     Aborted,
+    /// Every octet is stored under its name, but not known to be on the disk, as was wanted (451).
+    Unsynced,
     /// Reading or writing the file failed (451, 452, 552).
     File(FileError),
 }

@@ -186,6 +186,10 @@ pub const fn for_transfer_end(end: TransferEnd, context: FileContext) -> Refusal
             "Data connection stalled, transfer aborted.",
         ),
         TransferEnd::Aborted => (Code::TransferAborted, "Transfer aborted."),
+        TransferEnd::Unsynced => (
+            Code::LocalError,
+            "Stored under its name, but a power cut may undo that: the disk failed.",
+        ),
         TransferEnd::File(error) => for_file_error(error, context),
     }
 }

@@ -1,6 +1,7 @@
 //! Everything that talks to the kernel directly, one feature a file. All unsafe code of the
 //! project is in this module, each block with the reason why it is sound.
 
+pub mod access;
 pub mod activation;
 pub mod clock;
 pub mod fs;

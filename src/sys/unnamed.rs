@@ -47,12 +47,40 @@ pub fn link(file: impl AsFd, parent: impl AsFd, name: &CStr) -> io::Result<()> {
     )?)
 }
 
+/// Gives what has a name in a directory one more.
+///
+/// # Errors
+/// The kernel's error; `AlreadyExists` when the name is taken.
+pub fn link_again(parent: impl AsFd, there: &CStr, name: &CStr) -> io::Result<()> {
+    let parent = parent.as_fd();
+    Ok(rustix::fs::linkat(
+        parent,
+        there,
+        parent,
+        name,
+        AtFlags::empty(),
+    )?)
+}
+
+/// Whether an error of [`link_again`] may mean that the file system has one name for each file.
+#[must_use]
+pub fn has_no_links(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK)
+    )
+}
+
 /// Asks for errors of writes that were put off, as close(2) tells them on file systems of a network.
 ///
 /// # Errors
 /// The kernel's error: octets may be missing.
 pub fn flush(file: impl AsFd) -> io::Result<()> {
-    let copy = file.as_fd().try_clone_to_owned()?.into_raw_fd();
+    let copy = match file.as_fd().try_clone_to_owned() {
+        Ok(copy) => copy.into_raw_fd(),
+        // No descriptor is left: the long way, which tells them too.
+        Err(_) => return Ok(rustix::fs::fsync(file)?),
+    };
     // SAFETY: the number is that of a descriptor made just now, which nobody else has.
     if unsafe { libc::close(copy) } == 0 {
         return Ok(());
@@ -73,8 +101,8 @@ pub fn sync_names(parent: impl AsFd, file: impl AsFd) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match rustix::fs::openat(parent, c".", flags, Mode::empty()) {
         Ok(directory) => Ok(rustix::fs::fsync(directory)?),
-        // One may be written and not read.
-        Err(Errno::ACCESS) => Ok(rustix::fs::syncfs(file)?),
+        // One may be written and not read; or no descriptor is left.
+        Err(Errno::ACCESS | Errno::MFILE | Errno::NFILE) => Ok(rustix::fs::syncfs(file)?),
         Err(error) => Err(error.into()),
     }
 }

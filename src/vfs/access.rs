@@ -151,6 +151,11 @@ impl Access {
         (status.mode >> shift) & wanted == wanted
     }
 
+    /// Whether this process may write a file, as far as its mode tells.
+    pub(super) fn may_write(&self, status: &Status) -> bool {
+        self.permits(status, WRITE)
+    }
+
     /// Whether the directory's sticky bit lets this process replace a file of `owner` in it.
     pub(super) fn may_replace(&self, owner: u32, directory: &Status) -> bool {
         let user = self.credentials.user;

@@ -76,8 +76,10 @@ impl Root {
         path: Cow<'a, VirtualPath>,
         operation: Operation,
     ) -> Result<Place<'a>, FileError> {
-        if self.settings.storing == Storing::Atomic && names_hidden(&path) {
-            return Err(match operation.makes_a_name() {
+        // SECURITY: nobody puts anything in the place of another's unfinished upload, not even one whose own are in place.
+        let makes_a_name = operation.makes_a_name();
+        if (makes_a_name || self.settings.storing == Storing::Atomic) && names_hidden(&path) {
+            return Err(match makes_a_name {
                 true => FileError::NameNotAllowed,
                 false => FileError::NotFound,
             });

@@ -25,6 +25,7 @@ mod quota;
 mod resolve;
 mod rules;
 mod staging;
+mod unfinished;
 mod walk;
 
 use std::io;

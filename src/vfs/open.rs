@@ -118,12 +118,20 @@ impl Upload {
 pub struct Publication(Rc<Staged>);
 
 impl Publication {
-    /// Gives the file its name, in place of what has it; with `sync` the name is on the disk too when this returns.
+    /// Gives the file its name, in place of what has it.
     ///
     /// # Errors
-    /// Why it could not have it; unless only the disk failed, nothing has changed then.
-    pub async fn run(self, sync: bool) -> Result<(), FileError> {
-        self.0.publish(sync).await
+    /// Why it could not have it; nothing has changed then.
+    pub async fn run(&self) -> Result<(), FileError> {
+        self.0.publish().await
+    }
+
+    /// Brings the name to the disk.
+    ///
+    /// # Errors
+    /// Why it may not be there. The file has it all the same.
+    pub async fn sync(&self) -> Result<(), FileError> {
+        self.0.sync().await
     }
 }
 
@@ -156,14 +164,22 @@ impl Undo {
         match &self.staged {
             Some(staged) => staged.discard().await,
             None if self.created || always => self.remove().await,
-            None => {}
+            None => return self.end().await,
         }
-        self.end().await;
+        if self.charge.is_some() {
+            return self.end().await;
+        }
+        // With its last descriptor the kernel gives up its octets, which takes it a second for some gigabytes.
+        drop(self.staged);
+        if let Ok(fd) = self.file.into_fd() {
+            rt::blocking(move || drop(fd)).await;
+        }
     }
 
     /// The upload is over; nothing else holds it any more. Returns when the file counts as what it has become.
     pub async fn end(self) {
         drop((self.file, self.staged));
+        // On the pool as well: it has the last descriptor.
         if let Some(charge) = self.charge {
             charge.close().await;
         }

@@ -41,16 +41,34 @@ impl Root {
         path: &[u8],
         flags: i32,
     ) -> io::Result<OwnedFd> {
-        let resolve = self.resolves();
         let creates = [fs::OPEN_CREATE, unnamed::OPEN_UNNAMED]
             .iter()
             .any(|made| flags & made == *made);
         // openat2(2) insists on no mode where nothing can be made.
-        let mode = if creates {
-            0o666 & !self.settings.umask
-        } else {
-            0
-        };
+        let mode = if creates { 0o666 } else { 0 };
+        self.open_as(directory, path, flags, mode).await
+    }
+
+    /// Makes a file below `directory` that has at most this mode.
+    pub(super) async fn make_below(
+        &self,
+        directory: &SharedFd,
+        path: &[u8],
+        mode: u32,
+    ) -> io::Result<OwnedFd> {
+        self.open_as(directory, path, fs::OPEN_CREATE_NEW, mode)
+            .await
+    }
+
+    async fn open_as(
+        &self,
+        directory: &SharedFd,
+        path: &[u8],
+        flags: i32,
+        mode: u32,
+    ) -> io::Result<OwnedFd> {
+        let resolve = self.resolves();
+        let mode = mode & !self.settings.umask;
         let path = if path.is_empty() { b"." } else { path };
         let path = CString::new(path)?;
         for _ in 0..limits::OPEN_TRIES_MAX {

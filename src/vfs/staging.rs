@@ -8,26 +8,25 @@ use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
-
-use rustix::io::Errno;
+use std::sync::Arc;
 
 use crate::limits;
 use crate::proto::{FileError, VirtualPath};
-use crate::quota::{Mark, Quota};
+use crate::quota::Mark;
 use crate::rt;
 use crate::rt::SharedFd;
 use crate::sys::fs::{self, Kind, Status};
-use crate::sys::unnamed;
+use crate::sys::{access, unnamed};
 
 use super::Root;
 use super::access::require;
 use super::error::file_error;
 use super::gate::Place;
 use super::open::{Upload, checked};
-use super::quota::removing;
 use super::rules::Operation;
+use super::unfinished::Unfinished;
 
 /// How uploads are stored that begin at the first octet (STOR without REST, STOU).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -54,7 +53,7 @@ pub(super) fn names_hidden(path: &VirtualPath) -> bool {
     path.split_last().is_some_and(|(_, name)| is_hidden(name))
 }
 
-fn hidden_name(number: usize) -> io::Result<CString> {
+pub(super) fn hidden_name(number: usize) -> io::Result<CString> {
     let digits = RandomState::new().hash_one(number);
     let name = [HIDDEN_PREFIX, format!("{digits:016x}").as_bytes()].concat();
     Ok(CString::new(name)?)
@@ -63,63 +62,41 @@ fn hidden_name(number: usize) -> io::Result<CString> {
 /// An upload whose file does not have its name yet.
 #[derive(Debug)]
 pub(super) struct Staged {
-    file: rt::File,
-    /// The directory, whatever it is called by the end.
-    parent: SharedFd,
-    name: CString,
-    /// What it is called meanwhile, where it has to have a name.
-    hidden: Option<CString>,
-    /// Whether a file that has the name may be replaced.
-    replaces: bool,
-    /// What counts the file that is replaced.
-    quota: Option<Quota>,
+    unfinished: Arc<Unfinished>,
     published: Cell<bool>,
 }
 
-/// The same, to be worked on where it may wait for a disk.
-struct Parts {
-    file: OwnedFd,
-    parent: OwnedFd,
-    name: CString,
-    hidden: Option<CString>,
-    replaces: bool,
-    quota: Option<Quota>,
-}
-
 impl Staged {
-    fn parts(&self) -> io::Result<Parts> {
-        Ok(Parts {
-            file: self.file.as_fd().try_clone_to_owned()?,
-            parent: self.parent.try_clone()?,
-            name: self.name.clone(),
-            hidden: self.hidden.clone(),
-            replaces: self.replaces,
-            quota: self.quota.clone(),
-        })
+    /// Works on the file where it may wait for a disk.
+    async fn on_pool<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Unfinished) -> R + Send + 'static,
+    ) -> R {
+        let unfinished = Arc::clone(&self.unfinished);
+        rt::blocking(move || work(&unfinished)).await
     }
 
-    /// Gives the file its name; with `sync` the disk has that too when this returns.
+    /// Gives the file its name.
     ///
     /// # Errors
     /// Why it has none, such as `IsADirectory` where a directory has come to have that name.
-    pub(super) async fn publish(&self, sync: bool) -> Result<(), FileError> {
-        let parts = self.parts().map_err(|error| file_error(&error))?;
-        let (parts, published) = rt::blocking(move || {
-            let published = parts.publish();
-            (parts, published)
-        })
-        .await;
+    pub(super) async fn publish(&self) -> Result<(), FileError> {
+        let published = self.on_pool(Unfinished::publish).await;
         // No such file or directory: the directory is gone.
         published.map_err(|error| file_error(&error))?;
         self.published.set(true);
-        if sync {
-            let synced = rt::blocking(move || unnamed::sync_names(&parts.parent, &parts.file));
-            synced.await.map_err(|error| {
-                tracing::warn!(%error, "an upload has its name, which the disk may not have");
-                file_error(&error)
-            })?;
-        }
         Ok(())
+    }
+
+    /// Brings the name to the disk.
+    ///
+    /// # Errors
+    /// It may not be there.
+    pub(super) async fn sync(&self) -> Result<(), FileError> {
+        self.on_pool(Unfinished::sync).await.map_err(|error| {
+            tracing::warn!(%error, "an upload has its name, which the disk may not have");
+            file_error(&error)
+        })
     }
 
     pub(super) fn is_published(&self) -> bool {
@@ -128,109 +105,8 @@ impl Staged {
 
     /// The upload came to nothing: a file without a name goes by itself, a hidden one is removed.
     pub(super) async fn discard(&self) {
-        if self.hidden.is_none() || self.published.get() {
-            return;
-        }
-        if let Ok(parts) = self.parts() {
-            rt::blocking(move || parts.discard()).await;
-        }
-    }
-}
-
-impl Parts {
-    fn publish(&self) -> io::Result<()> {
-        unnamed::flush(&self.file)?;
-        match &self.quota {
-            Some(quota) => quota.moving(|| self.give_name()),
-            None => self.give_name(),
-        }
-    }
-
-    fn give_name(&self) -> io::Result<()> {
-        let hidden = match &self.hidden {
-            Some(hidden) => hidden.clone(),
-            None => self.hide()?,
-        };
-        let named = self.rename(&hidden);
-        if named.is_err() && self.hidden.is_none() {
-            let _ = fs::remove_file(&self.parent, &hidden);
-        }
-        named
-    }
-
-    fn rename(&self, hidden: &CStr) -> io::Result<()> {
-        for _ in 0..limits::OPEN_TRIES_MAX {
-            let there = match fs::status_at(&self.parent, &self.name) {
-                Ok(there) => there,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    match self.rename_to_free(hidden) {
-                        // Somebody was faster.
-                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                        result => return result,
-                    }
-                }
-                Err(error) => return Err(error),
-            };
-            return match there.kind {
-                Kind::File if self.replaces => self.replace(hidden, &there),
-                Kind::File => Err(Errno::EXIST.into()),
-                Kind::Directory => Err(Errno::ISDIR.into()),
-                _ => Err(Errno::NXIO.into()),
-            };
-        }
-        Err(Errno::BUSY.into())
-    }
-
-    fn rename_to_free(&self, hidden: &CStr) -> io::Result<()> {
-        match fs::rename_to_free(&self.parent, hidden, &self.parent, &self.name) {
-            // Some file systems cannot do it in one step; it was free a moment ago.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                fs::rename(&self.parent, hidden, &self.parent, &self.name)
-            }
-            result => result,
-        }
-    }
-
-    /// Takes the place of a file, which keeps its octets for those who have it open.
-    fn replace(&self, hidden: &CStr, there: &Status) -> io::Result<()> {
-        unnamed::adopt(&self.file, there)?;
-        removing(self.quota.as_ref(), (&self.parent, &self.name), || {
-            fs::rename(&self.parent, hidden, &self.parent, &self.name)
-        })
-    }
-
-    /// Gives a file without a name a hidden one: only a rename replaces another, and programs that watch a directory wait
-    /// for one (`IN_MOVED_TO`), since a file that is linked looks as if it were still to be written.
-    fn hide(&self) -> io::Result<CString> {
-        for number in 0..limits::UNIQUE_NAME_TRIES_MAX {
-            let name = hidden_name(number)?;
-            match unnamed::link(&self.file, &self.parent, &name) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                result => return result.map(|()| name),
-            }
-        }
-        Err(Errno::EXIST.into())
-    }
-
-    fn discard(&self) {
-        let Some(hidden) = &self.hidden else {
-            return;
-        };
-        // Nobody but the system's own users can have put something else there.
-        let (Ok(own), Ok(there)) = (fs::status(&self.file), fs::status_at(&self.parent, hidden))
-        else {
-            return;
-        };
-        if (own.device, own.inode) == (there.device, there.inode) {
-            let removing_it = || fs::remove_file(&self.parent, hidden);
-            let removed = removing(self.quota.as_ref(), (&self.parent, hidden), removing_it);
-            if let Err(error) = removed {
-                tracing::warn!(
-                    name = %hidden.to_string_lossy(),
-                    %error,
-                    "the file of an upload that broke off was not removed: remove it"
-                );
-            }
+        if self.unfinished.hidden.is_some() && !self.published.get() {
+            self.on_pool(Unfinished::discard).await;
         }
     }
 }
@@ -241,8 +117,8 @@ impl Root {
     pub(super) async fn stage(self: &Rc<Self>, path: &VirtualPath) -> Result<Upload, FileError> {
         let mut place = self.gate(path, Operation::Write)?;
         let mark = self.mark(&place);
-        let old = match self.open_path(&mut place, fs::OPEN_WRITE).await {
-            Ok(opened) => Some(checked(opened)?.1),
+        let old = match self.open_path(&mut place, fs::HOLD).await {
+            Ok(held) => Some(self.require_writable(&place, held).await?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(file_error(&error)),
         };
@@ -260,9 +136,32 @@ impl Root {
             require(self.access_at(&place).may_replace(old.user, &directory))?;
         }
         self.require_quota(&place, 1).await?;
-        let (staged, status) = self.stage_in(&place, parent, name, old.as_ref()).await?;
-        self.staged_upload((staged, &status), mark, path.clone())
-            .await
+        let target = (parent, name);
+        let staged = self.stage_in(&place, target, old.as_ref(), true).await?;
+        self.staged_upload(staged, mark, path.clone()).await
+    }
+
+    /// Refuses what opening to write would refuse. Not by opening: its close would tell who watches the directory
+    /// (`IN_CLOSE_WRITE`) that the old file has just come.
+    async fn require_writable(
+        &self,
+        place: &Place<'_>,
+        held: OwnedFd,
+    ) -> Result<Status, FileError> {
+        let status = fs::status(&held).map_err(|error| file_error(&error))?;
+        match status.kind {
+            Kind::File => {}
+            Kind::Directory => return Err(FileError::IsADirectory),
+            _ => return Err(FileError::NotRegular),
+        }
+        match rt::blocking(move || access::may_write(&held)).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                require(self.access_at(place).may_write(&status))?;
+            }
+            Err(error) => return Err(file_error(&error)),
+        }
+        Ok(status)
     }
 
     /// As [`stage`](Self::stage), for a name that nothing may have: `None` if something has it.
@@ -276,11 +175,9 @@ impl Root {
         if self.look(&parent, &name).await?.is_some() {
             return Ok(None);
         }
-        let (mut staged, status) = self.stage_in(place, parent, name, None).await?;
-        staged.replaces = false;
+        let staged = self.stage_in(place, (parent, name), None, false).await?;
         let path = place.path.as_ref().clone();
-        let upload = self.staged_upload((staged, &status), mark, path).await;
-        upload.map(Some)
+        self.staged_upload(staged, mark, path).await.map(Some)
     }
 
     /// What a name in a directory stands for, a link for itself.
@@ -298,57 +195,66 @@ impl Root {
     async fn stage_in(
         &self,
         place: &Place<'_>,
-        parent: SharedFd,
-        name: CString,
+        (parent, name): (SharedFd, CString),
         old: Option<&Status>,
-    ) -> Result<(Staged, Status), FileError> {
-        let ((file, status), hidden) = self.make_unfinished(&parent).await?;
+        replaces: bool,
+    ) -> Result<(Staged, rt::File, Status), FileError> {
+        let (opened, hidden) = self.make_unfinished(&parent, old.is_some()).await?;
+        let is_hidden = hidden.is_some();
+        // Nobody else has it any more.
+        let parent = Rc::try_unwrap(parent).or_else(|parent| parent.try_clone());
+        let parent = parent.map_err(|error| file_error(&error))?;
+        let (file, opened) = match opened.try_clone() {
+            Ok(duplicate) => (duplicate, Ok(opened)),
+            Err(error) => (opened, Err(file_error(&error))),
+        };
         let staged = Staged {
-            file,
-            parent,
-            name,
-            hidden,
-            replaces: true,
-            quota: self.quota_at(place).cloned(),
+            unfinished: Arc::new(Unfinished {
+                file,
+                parent,
+                name,
+                hidden,
+                replaces,
+                quota: self.quota_at(place).cloned(),
+            }),
             published: Cell::new(false),
         };
-        // A hidden file is in everybody's reach: no more than the old one may be.
-        if let (Some(_), Some(old)) = (&staged.hidden, old) {
-            let (parts, old) = (staged.parts(), *old);
-            let adopted = rt::blocking(move || unnamed::adopt(&parts?.file, &old)).await;
-            if let Err(error) = adopted {
-                staged.discard().await;
-                return Err(file_error(&error));
+        let mut made = opened.and_then(checked);
+        // What has a name already is in reach of others: as the old one from the beginning.
+        if let (Ok(_), true, Some(old)) = (&made, is_hidden, old) {
+            let old = *old;
+            let adopted = staged.on_pool(move |unfinished| unfinished.adopt(&old));
+            if let Err(error) = adopted.await {
+                made = Err(file_error(&error));
             }
         }
-        Ok((staged, status))
+        match made {
+            Ok((file, status)) => Ok((staged, file, status)),
+            Err(error) => {
+                staged.discard().await;
+                Err(error)
+            }
+        }
     }
 
-    /// Makes a file that nobody sees.
+    /// Makes a file that nobody sees; if it has to have a hidden name and is `private`, one that nobody else may open.
     async fn make_unfinished(
         &self,
         parent: &SharedFd,
-    ) -> Result<((rt::File, Status), Option<CString>), FileError> {
+        private: bool,
+    ) -> Result<(OwnedFd, Option<CString>), FileError> {
         if self.settings.may_be_unnamed() {
             match self.open_below(parent, b"", unnamed::OPEN_UNNAMED).await {
                 Err(error) if unnamed::is_unsupported(&error) => {}
-                opened => {
-                    let opened = opened.map_err(|error| file_error(&error))?;
-                    return Ok((checked(opened)?, None));
-                }
+                opened => return Ok((opened.map_err(|error| file_error(&error))?, None)),
             }
         }
+        let mode = if private { 0o600 } else { 0o666 };
         for number in 0..limits::UNIQUE_NAME_TRIES_MAX {
             let name = hidden_name(number).map_err(|error| file_error(&error))?;
-            match self
-                .open_below(parent, name.to_bytes(), fs::OPEN_CREATE_NEW)
-                .await
-            {
+            match self.make_below(parent, name.to_bytes(), mode).await {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                opened => {
-                    let opened = opened.map_err(|error| file_error(&error))?;
-                    return Ok((checked(opened)?, Some(name)));
-                }
+                opened => return Ok((opened.map_err(|error| file_error(&error))?, Some(name))),
             }
         }
         Err(FileError::Exists)
@@ -356,13 +262,13 @@ impl Root {
 
     async fn staged_upload(
         self: &Rc<Self>,
-        (staged, status): (Staged, &Status),
+        (staged, file, status): (Staged, rt::File, Status),
         mark: Option<Mark>,
         path: VirtualPath,
     ) -> Result<Upload, FileError> {
-        match self.charge((&staged.file, status), mark, 0, true).await {
+        match self.charge((&file, &status), mark, 0, true).await {
             Ok(charge) => Ok(Upload {
-                file: staged.file.clone(),
+                file,
                 id: (status.device, status.inode),
                 offset: 0,
                 name: None,
@@ -379,5 +285,30 @@ impl Root {
                 Err(error)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::{Rights, Settings};
+
+    #[test]
+    fn a_hidden_file_that_replaces_another_is_nobody_elses_from_the_beginning() {
+        let home = tempfile::tempdir().unwrap();
+        rt::run(32, async {
+            let settings = Rc::new(Settings {
+                hidden_uploads: true,
+                ..Settings::default()
+            });
+            let root = Root::open(home.path(), Rights::ALL, settings).unwrap();
+            for (private, mode) in [(true, 0o600), (false, 0o644)] {
+                let made = root.make_unfinished(&root.home.directory, private).await;
+                let (file, hidden) = made.unwrap();
+                assert!(is_hidden(hidden.unwrap().to_bytes()));
+                assert_eq!(fs::status(&file).unwrap().mode, mode);
+            }
+        })
+        .unwrap();
     }
 }

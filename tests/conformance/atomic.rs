@@ -46,7 +46,13 @@ impl Site {
         let text = std::fs::read_to_string(&accounts.file).unwrap();
         std::fs::write(&accounts.file, format!("{text}{keys}")).unwrap();
         let users = accounts.file.to_str().unwrap().to_owned();
-        let options = [&["--users", &users][..], &ATOMIC, options].concat();
+        let (mode, usual) = ATOMIC.split_at(2);
+        let mode = if options.contains(&"--upload-mode") {
+            &[][..]
+        } else {
+            mode
+        };
+        let options = [&["--users", &users][..], mode, usual, options].concat();
         Self {
             server: Server::start_by(&options, prepare),
             users,
@@ -179,19 +185,84 @@ fn who_watches_the_directory_is_told_of_a_rename() {
     let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
     let wanted = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::CLOSE_WRITE;
     inotify::add_watch(&watch, &site.home, wanted).unwrap();
-    let mut client = site.login(Port::Explicit);
-    for name in ["new", "old"] {
-        assert_eq!(client.upload(format!("STOR {name}"), b"content").code, 226);
+    // How often each event has come for a name.
+    let told = |name: &str| {
+        let mut told = (0, 0);
         let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
         let mut events = inotify::Reader::new(&watch, &mut buffer);
-        let mut told = 0;
         while let Ok(event) = events.next() {
-            let is_its = event
+            if event
                 .file_name()
-                .is_some_and(|told| told.to_bytes() == name.as_bytes());
-            told += usize::from(is_its && event.events().contains(inotify::ReadFlags::MOVED_TO));
+                .is_some_and(|told| told.to_bytes() == name.as_bytes())
+            {
+                told.0 += usize::from(event.events().contains(inotify::ReadFlags::MOVED_TO));
+                told.1 += usize::from(event.events().contains(inotify::ReadFlags::CLOSE_WRITE));
+            }
         }
-        assert_eq!(told, 1, "{name}");
+        told
+    };
+    let mut client = site.login(Port::Explicit);
+    for name in ["new", "old"] {
+        // The old file, or a part of the new one, is nobody's prey.
+        let mut data = client.open(format!("STOR {name}"));
+        data.send(b"half").unwrap();
+        arrived(&mut client, 4);
+        client.ok("ABOR", 426);
+        client.expect(226);
+        assert_eq!(told(name), (0, 0), "{name}");
+        assert_eq!(client.upload(format!("STOR {name}"), b"content").code, 226);
+        // What has a name already is closed under its new one.
+        let (moved, closed) = told(name);
+        assert_eq!(moved, 1, "{name}");
+        assert!(closed == 0 || !site.has_unnamed_files(), "{name}");
+    }
+}
+
+#[test]
+fn an_upload_ends_without_another_descriptor() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    for options in [&[][..], &["--fsync"]] {
+        let site = Site::new(&format!("descriptors-{}", options.len()), options);
+        site.put("f", b"old");
+        let octets = pattern(100_000);
+        let mut client = site.login_clear();
+        let mut data = client.open("STOR f");
+        data.send(&octets).unwrap();
+        arrived(&mut client, octets.len());
+        let none = Rlimit {
+            current: Some(10),
+            maximum: Some(1024),
+        };
+        let pid = Pid::from_raw(i32::try_from(site.server.pid).unwrap());
+        prlimit(pid, Resource::Nofile, none).unwrap();
+        data.shutdown_write();
+        client.expect(226);
+        assert_same(&site.get("f"), &octets);
+        assert_eq!(site.names(), ["f"]);
+    }
+}
+
+#[test]
+fn nobody_stores_under_the_names_of_unfinished_uploads() {
+    let name = ".ringftpd-upload-0123456789abcdef";
+    for mode in ["atomic", "in-place"] {
+        let site = Site::new(&format!("taken-{mode}"), &["--upload-mode", mode]);
+        site.put(name, b"another's");
+        site.put("f", b"own");
+        let mut client = site.login(Port::Explicit);
+        for verb in ["STOR", "APPE"] {
+            client.pasv();
+            client.ok(format!("{verb} {name}"), 553);
+        }
+        client.ok("RNFR f", 350);
+        client.ok(format!("RNTO {name}"), 553);
+        client.ok(format!("MKD {name}"), 553);
+        assert_eq!(site.get(name), b"another's");
+        // A stale one can be removed where there are no others.
+        client.ok(
+            format!("DELE {name}"),
+            if mode == "atomic" { 550 } else { 250 },
+        );
     }
 }
 

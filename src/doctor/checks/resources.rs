@@ -6,6 +6,8 @@ use crate::limits;
 
 /// Descriptors of a session with a transfer: control connection, data connection, file.
 const DESCRIPTORS_PER_SESSION: u64 = 3;
+/// What an upload that appears once it is whole takes besides: the directory, and a second one of the file.
+const DESCRIPTORS_PER_ATOMIC_UPLOAD: u64 = 2;
 /// Fewer descriptors than these are few for any server.
 const DESCRIPTORS_FEW: u64 = 4096;
 /// Memory of an idle session, its TLS state included, in octets; measured 10 KiB (README.md), rounded up.
@@ -17,7 +19,12 @@ const MEMORY_BASE: u64 = 128 * 1024 * 1024;
 
 pub(super) fn check(input: &Input, facts: &Facts) -> Vec<Finding> {
     let sessions = input.sessions();
-    let needed = sessions * DESCRIPTORS_PER_SESSION + limits::DESCRIPTORS_KEPT as u64;
+    let further = if input.atomic {
+        DESCRIPTORS_PER_ATOMIC_UPLOAD
+    } else {
+        0
+    };
+    let needed = sessions * (DESCRIPTORS_PER_SESSION + further) + limits::DESCRIPTORS_KEPT as u64;
     let for_sessions = format!("{needed} for {sessions} sessions");
     let severity = severity(input);
     let mut findings = vec![process_limit(facts, needed, &for_sessions, severity)];
@@ -84,7 +91,7 @@ fn process_limit(facts: &Facts, needed: u64, for_sessions: &str, severity: Sever
         .measured(whose)
         .wanted(for_sessions)
         .why(
-            "a session takes a descriptor, a transfer two more; at the limit new connections are turned away. --connections-max \
+            "a session takes a descriptor, a transfer two more (with --upload-mode atomic four); at the limit new connections are turned away. --connections-max \
              says how many sessions there may be",
         )
         .bad_if(

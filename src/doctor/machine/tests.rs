@@ -22,6 +22,7 @@ fn input() -> Input {
         implicit: Vec::new(),
         passive_ports: 40000..=49999,
         connections_max: None,
+        atomic: false,
         run_as: None,
         hosts: Vec::new(),
         clients: ClientInput::default(),

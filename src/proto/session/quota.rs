@@ -48,7 +48,7 @@ impl Session {
                 (code, text.into())
             }
         };
-        if atomic && code.is_failure() {
+        if atomic && code.is_failure() && end != TransferEnd::Unsynced {
             self.reply(code, &format!("{text} Nothing of it was stored."));
         } else {
             self.reply(code, &text);

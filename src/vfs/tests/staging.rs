@@ -39,9 +39,12 @@ async fn write(upload: &Upload, octets: &str) {
 
 async fn publish(upload: Upload) -> Result<(), FileError> {
     assert!(upload.is_atomic());
-    let published = upload.publication().unwrap().run(true).await;
+    let publication = upload.publication().unwrap();
+    let published = publication.run().await;
     if published.is_err() {
         upload.undo().run(false).await;
+    } else {
+        publication.sync().await.unwrap();
     }
     published
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::limits;
-use crate::vfs::UploadMode;
+use crate::vfs::{Storing, UploadMode};
 
 async fn store(root: &Rc<Root>, name: &str, how: UploadMode, octets: &[u8]) -> (bool, u64) {
     let upload = root.open_upload(&path(name), how).await.unwrap();
@@ -238,4 +238,56 @@ fn size_in_ascii_is_exact_or_refused() {
             Err(FileError::IsADirectory)
         );
     });
+}
+
+/// A socket whose close waits for a peer that takes nothing: the close of a large file whose last name is gone waits as long
+/// for a disk.
+fn slow_to_close() -> (std::net::TcpStream, std::net::TcpStream) {
+    use std::io::Write;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (far, _) = listener.accept().unwrap();
+    near.set_nonblocking(true).unwrap();
+    while near.write(&[0; 65536]).is_ok() {}
+    let wait = Some(std::time::Duration::from_secs(2));
+    rustix::net::sockopt::set_socket_linger(&near, wait).unwrap();
+    (near, far)
+}
+
+#[test]
+fn the_core_does_not_wait_for_the_end_of_what_is_removed() {
+    for storing in [Storing::InPlace, Storing::Atomic] {
+        let home = Home::new();
+        on_ring(async {
+            let settings = Settings {
+                storing,
+                ..Settings::default()
+            };
+            let root = Root::open(&home.home, Rights::ALL, Rc::new(settings)).unwrap();
+            let mut upload = root
+                .open_upload(&path("f"), UploadMode::Replace)
+                .await
+                .unwrap();
+            let (near, _far) = slow_to_close();
+            upload.file = rt::File::new(near.into());
+            let undo = upload.undo();
+            drop(upload);
+            let ticks = Rc::new(std::cell::Cell::new(0));
+            let ticking = Rc::clone(&ticks);
+            let tick = std::time::Duration::from_millis(10);
+            rt::spawn(async move {
+                loop {
+                    rt::sleep(tick).await;
+                    ticking.set(ticking.get() + 1);
+                }
+            });
+            undo.run(true).await;
+            let ticks = ticks.get();
+            assert!(
+                ticks >= 20,
+                "{storing:?}: the core came to {ticks} turns in two seconds"
+            );
+        });
+        assert_eq!(std::fs::read_dir(&home.home).unwrap().count(), 0);
+    }
 }

@@ -21,6 +21,7 @@ fn input() -> Input {
         implicit: vec!["[::]:990".parse().unwrap()],
         passive_ports: 40000..=49999,
         connections_max: Some(1000),
+        atomic: false,
         run_as: None,
         hosts: Vec::new(),
         clients: ClientInput::default(),
@@ -336,6 +337,12 @@ fn descriptors_are_those_that_the_server_would_have() {
         ..input()
     };
     assert_eq!(severity(&facts, &many), Severity::Warning);
+    // An upload that waits for its name holds more.
+    let atomic = Input {
+        atomic: true,
+        ..input()
+    };
+    assert_eq!(severity(&facts, &atomic), Severity::Warning);
 }
 
 #[test]

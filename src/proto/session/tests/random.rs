@@ -19,6 +19,7 @@ fn random_end(random: &mut fastrand::Rng) -> TransferEnd {
         TransferEnd::Truncated,
         TransferEnd::Stalled,
         TransferEnd::Aborted,
+        TransferEnd::Unsynced,
         TransferEnd::File(FileError::QuotaExceeded),
     ];
     random.choice(ends).expect("not empty")

@@ -215,6 +215,40 @@ fn abor_that_comes_too_late() {
 }
 
 #[test]
+fn what_breaks_off_says_whether_anything_was_stored() {
+    let local = TransferEnd::File(FileError::Local);
+    for (atomic, end, expected) in [
+        (
+            true,
+            TransferEnd::Aborted,
+            "426 Transfer aborted. Nothing of it was stored.\r\n",
+        ),
+        (
+            true,
+            local,
+            "451 Local error. Nothing of it was stored.\r\n",
+        ),
+        (false, local, "451 Local error.\r\n"),
+        (
+            true,
+            TransferEnd::Unsynced,
+            "451 Stored under its name, but a power cut may undo that: the disk failed.\r\n",
+        ),
+    ] {
+        let mut wire = Wire::ready();
+        wire.ready = Ok(TransferReady {
+            unique_name: None,
+            octets: None,
+            atomic,
+        });
+        wire.end = Some(end);
+        wire.tell("PASV");
+        let text = wire.text("STOR f");
+        assert!(text.ends_with(expected), "{text}");
+    }
+}
+
+#[test]
 fn c096_stat_in_a_transfer() {
     let mut wire = running();
     let text = wire.text("STAT");
