@@ -1,5 +1,6 @@
 //! Scans that may have missed files, and what is given back once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
@@ -7,6 +8,9 @@ use rustix::fs::{Mode, OFlags};
 use super::{Place, charge, run};
 use crate::limits;
 use crate::quota::Quotas;
+use crate::quota::ledger::Ledger;
+use crate::quota::open_files::Opened;
+use crate::quota::store::Count;
 use crate::rt;
 use crate::sys::fs;
 
@@ -124,6 +128,83 @@ fn an_upload_without_a_name_counts_before_it_has_one() {
         quota.ledger.scan(&stop);
         assert_eq!(quota.usage().used, 700);
     });
+}
+
+#[test]
+fn what_was_deleted_while_it_is_open_is_given_back_once() {
+    let place = Place::new(&[("a", 100), ("b", 400)]);
+    run(async {
+        let quotas = place.quotas(Some(1000), 0);
+        let quota = place.enter(&quotas, Some(1000)).await;
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        // By a local program, which tells nobody.
+        let file = place.open("b");
+        let upload = charge(&quota, &file).await;
+        assert_eq!(upload.charge(400, 100), 100);
+        std::fs::remove_file(place.home().join("b")).unwrap();
+        for _ in 0..2 {
+            quota.ledger.scan(&stop);
+            assert_eq!(quota.usage().used, 600);
+        }
+        assert!(quota.ledger.is_due(0), "not an exact count");
+        upload.close().await;
+        assert_eq!(quota.usage().used, 100);
+        quota.ledger.scan(&stop);
+        assert_eq!(quota.usage().used, 100);
+    });
+}
+
+/// A ledger that has counted nothing, and a file without a name that is open there.
+fn counted(home: &std::path::Path) -> (std::sync::Arc<Ledger>, Opened) {
+    let none = Count {
+        octets: 0,
+        scanned: 0,
+    };
+    let ledger = Ledger::new(home.into(), home.into(), Some(none));
+    let file = tempfile::tempfile_in(home).unwrap();
+    let opened = ledger.files().open_blocking(&file).unwrap();
+    (ledger, opened)
+}
+
+#[test]
+fn a_scan_between_two_steps_of_a_charge_loses_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let (ledger, opened) = counted(home.path());
+    let stop = AtomicBool::new(false);
+    let grown = opened.octets.grow(0, 1000, || {
+        let taken = ledger.take(1000, u64::MAX);
+        ledger.scan(&stop);
+        taken
+    });
+    assert_eq!(grown.unwrap(), 1000);
+    assert_eq!(ledger.used(), 1000);
+    ledger.scan(&stop);
+    assert_eq!(ledger.used(), 1000);
+}
+
+#[test]
+fn a_count_is_never_too_low_while_octets_are_charged() {
+    let home = tempfile::tempdir().unwrap();
+    for _ in 0..3000 {
+        let (ledger, opened) = counted(home.path());
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let octets = opened.octets.get();
+                    let take = || ledger.take(1000, u64::MAX);
+                    opened.octets.grow(octets, 1000, take).unwrap();
+                    for _ in 0..200 {
+                        std::hint::spin_loop();
+                    }
+                }
+            });
+            ledger.scan(&AtomicBool::new(false));
+            stop.store(true, Ordering::Relaxed);
+            writer.join().unwrap();
+        });
+        assert!(ledger.used() >= opened.octets.get());
+    }
 }
 
 #[test]
