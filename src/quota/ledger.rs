@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::open_files::{FileId, OpenFiles, Seen};
 use super::real_path;
@@ -42,6 +42,8 @@ pub(super) struct Ledger {
     moves: AtomicU64,
     /// Held by who takes a name from a file, so that it is the one that was looked at.
     removals: Mutex<()>,
+    /// How many more may come to that.
+    turns: Arc<Semaphore>,
     /// Whether `used` is a count: of the state directory, or of a scan.
     counted: AtomicBool,
     scans: Mutex<Scans>,
@@ -95,6 +97,7 @@ impl Ledger {
             moving: AtomicUsize::new(0),
             moves: AtomicU64::new(0),
             removals: Mutex::default(),
+            turns: Arc::new(Semaphore::new(limits::QUOTA_REMOVALS_MAX)),
             counted: AtomicBool::new(stored.is_some()),
             scans: Mutex::new(Scans {
                 exact: stored.map_or(0, |count| count.scanned),
@@ -146,6 +149,11 @@ impl Ledger {
     /// Others that take names from files wait until what is returned goes.
     pub(super) fn removing(&self) -> MutexGuard<'_, ()> {
         lock(&self.removals)
+    }
+
+    /// Waits until few others take names from files, or come to that. Never `None`.
+    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.turns).acquire_owned().await.ok()
     }
 
     /// Files that uploads have open.

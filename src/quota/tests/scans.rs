@@ -39,7 +39,7 @@ fn files_that_cannot_be_seen_are_not_given_back() {
             std::fs::rename(below, end.join("below")).unwrap();
             below = place.home().join(first);
         }
-        let stop = std::sync::atomic::AtomicBool::new(false);
+        let stop = AtomicBool::new(false);
         quota.ledger.scan(&stop);
         assert_eq!(quota.left(), 100);
         assert!(quota.ledger.is_due(0), "nor is that an exact count");
@@ -81,7 +81,7 @@ fn a_scan_during_which_files_move_only_raises_the_count() {
     run(async {
         let quotas = place.quotas(Some(1000), 0);
         let quota = place.enter(&quotas, Some(1000)).await;
-        let stop = std::sync::atomic::AtomicBool::new(false);
+        let stop = AtomicBool::new(false);
         let away = place.whole.path().join("away");
         // As if it were where the scan has been already.
         let rename = || std::fs::rename(place.home().join("a"), &away).unwrap();
@@ -107,7 +107,7 @@ fn an_upload_without_a_name_counts_before_it_has_one() {
     run(async {
         let quotas = place.quotas(Some(1000), 0);
         let quota = place.enter(&quotas, Some(1000)).await;
-        let stop = std::sync::atomic::AtomicBool::new(false);
+        let stop = AtomicBool::new(false);
         for (named, left) in [(false, 400), (true, 700)] {
             let file = rt::File::new(unnamed().unwrap());
             let upload = charge(&quota, &file).await;
@@ -136,7 +136,7 @@ fn what_was_deleted_while_it_is_open_is_given_back_once() {
     run(async {
         let quotas = place.quotas(Some(1000), 0);
         let quota = place.enter(&quotas, Some(1000)).await;
-        let stop = std::sync::atomic::AtomicBool::new(false);
+        let stop = AtomicBool::new(false);
         // By a local program, which tells nobody.
         let file = place.open("b");
         let upload = charge(&quota, &file).await;
@@ -226,9 +226,7 @@ fn a_path_that_leads_elsewhere_now_is_another_home() {
         quota.settle().await;
         std::fs::remove_file(&link).unwrap();
         std::os::unix::fs::symlink(&other, &link).unwrap();
-        quota
-            .ledger
-            .scan(&std::sync::atomic::AtomicBool::new(false));
+        quota.ledger.scan(&AtomicBool::new(false));
         assert_eq!(quota.usage().used, 100);
         set_policy();
         let quota = quotas.enter(&link, Some(1000)).await.unwrap();
