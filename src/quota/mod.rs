@@ -259,8 +259,7 @@ impl Quota {
     }
 
     /// Waits for a turn at [`Quota::removing`], to be kept until that returns: so that those who wait for one another, or
-    /// for a file system that frees a large file, do not take all threads of blocking work from other homes. `None` is a
-    /// turn as well.
+    /// for a file system that frees large files, do not take all threads of blocking work from other homes. Never `None`.
     pub async fn turn(&self) -> Option<Turn> {
         self.ledger
             .turn()

@@ -27,7 +27,7 @@ pub(super) struct RunFile {
     file: File,
     boot: String,
     trusted_from: AtomicU64,
-    /// How many had begun when this one last knew that none but it is there, or began; the last of them.
+    /// How many had ever begun, this one included, when it began or last knew that it is alone.
     last: AtomicU64,
     /// Another process uses the counts, or has since then.
     others: AtomicBool,
