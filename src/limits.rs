@@ -134,6 +134,8 @@ pub const QUOTA_SCAN_PAUSE: Duration = Duration::from_secs(1);
 pub const QUOTA_END_WAIT: Duration = Duration::from_secs(5);
 /// Files whose uploads ended last that a home remembers: who opens one of them meanwhile asks for its size again.
 pub const QUOTA_CLOSED_FILES: usize = 64;
+/// Deletions and renames of one home with a quota that are on threads of blocking work, of which they wait for one another.
+pub const QUOTA_REMOVALS_MAX: usize = 4;
 /// While another process uses the same counts, this one looks so often whether it has ended.
 pub const QUOTA_OTHERS_LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Shortest time between scans of two homes whose counts a hand-over left in doubt.

@@ -7,11 +7,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Quota;
 use super::ledger::signed;
-use super::open_files::{FileId, Opened};
+use super::open_files::{FileId, Octets, Opened, Untaken};
 use super::pending::Token;
 use crate::rt;
 use crate::sys::fs::Status;
@@ -88,8 +87,7 @@ impl Quota {
 pub struct Charge {
     quota: Quota,
     id: FileId,
-    /// Octets of the file that are counted; all uploads that have it open change it.
-    octets: Arc<AtomicU64>,
+    octets: Arc<Octets>,
     /// What its end needs, until that.
     end: Option<(rt::File, Token)>,
 }
@@ -104,7 +102,7 @@ impl Charge {
     /// Octets that may be written from this offset on: what is left, and what the file holds already.
     #[must_use]
     pub fn room(&self, offset: u64) -> u64 {
-        let own = self.octets.load(Ordering::Relaxed).saturating_sub(offset);
+        let own = self.octets.get().saturating_sub(offset);
         self.quota.left().saturating_add(own)
     }
 
@@ -113,29 +111,27 @@ impl Charge {
     pub fn charge(&self, offset: u64, count: usize) -> usize {
         let end = offset.saturating_add(count as u64);
         loop {
-            let octets = self.octets.load(Ordering::Relaxed);
+            let octets = self.octets.get();
             if end <= octets {
                 return count;
             }
-            let ledger = &self.quota.ledger;
-            let taken = ledger.take(end - octets, self.quota.limit());
-            let grown = octets + taken;
-            let changed =
-                self.octets
-                    .compare_exchange(octets, grown, Ordering::Relaxed, Ordering::Relaxed);
-            if changed.is_ok() {
-                self.quota.changed();
-                let granted = usize::try_from(grown.saturating_sub(offset));
-                return granted.unwrap_or(count).min(count);
+            let (ledger, wanted) = (&self.quota.ledger, end - octets);
+            let take = || ledger.take(wanted, self.quota.limit());
+            match self.octets.grow(octets, wanted, take) {
+                Ok(grown) => {
+                    self.quota.changed();
+                    let granted = usize::try_from(grown.saturating_sub(offset));
+                    return granted.unwrap_or(count).min(count);
+                }
+                // Another upload has charged for the same file.
+                Err(Untaken(taken)) => ledger.add(-signed(taken)),
             }
-            // Another upload has charged for the same file.
-            ledger.add(-signed(taken));
         }
     }
 
     /// The file was cut to nothing.
     pub fn emptied(&self) {
-        let octets = self.octets.swap(0, Ordering::Relaxed);
+        let octets = self.octets.empty();
         self.quota.ledger.add(-signed(octets));
         self.quota.changed();
     }

@@ -83,10 +83,11 @@ impl Keeper {
         store.map_or(0, |store| store.trusted_from())
     }
 
-    /// Whether there were other processes that used the same counts, whose end somebody must look for. Said once.
+    /// Whether there are or were other processes that use the same counts, whose end somebody must look for. Said once,
+    /// until that is found.
     pub(super) fn begins_look(&self) -> bool {
         let store = self.store.get().and_then(Option::as_ref);
-        store.is_some_and(|store| store.has_joined()) && !self.looks.swap(true, Ordering::Relaxed)
+        store.is_some_and(|store| store.has_others()) && !self.looks.swap(true, Ordering::Relaxed)
     }
 
     /// What became of the processes that used the same counts. Blocks.
@@ -94,10 +95,15 @@ impl Keeper {
         let Some(store) = self.store.get().and_then(Option::as_ref) else {
             return Others::Ended;
         };
-        store.look(unix_now()).unwrap_or_else(|error| {
+        let others = store.look(unix_now()).unwrap_or_else(|error| {
             tracing::debug!(%error, "whether other processes use the same counts for quotas is not known");
             Others::Live
-        })
+        });
+        if others != Others::Live {
+            // More may come.
+            self.looks.store(false, Ordering::Relaxed);
+        }
+        others
     }
 
     /// Writes a count, and learns what other processes have added. Blocks.

@@ -1,5 +1,7 @@
 //! The count of one home, shared by all sessions of all cores that work there.
 
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -7,14 +9,15 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::open_files::{FileId, OpenFiles};
+use super::open_files::{FileId, OpenFiles, Seen};
 use super::real_path;
 use super::scan::{self, Found};
 use super::store::{Count, Store};
 use crate::limits;
 use crate::rt;
+use crate::sys::fs::Status;
 
 /// Scans at once behind one another, where the tree changes meanwhile.
 const SCAN_TRIES: u32 = 3;
@@ -39,6 +42,8 @@ pub(super) struct Ledger {
     moves: AtomicU64,
     /// Held by who takes a name from a file, so that it is the one that was looked at.
     removals: Mutex<()>,
+    /// How many more may come to that.
+    turns: Arc<Semaphore>,
     /// Whether `used` is a count: of the state directory, or of a scan.
     counted: AtomicBool,
     scans: Mutex<Scans>,
@@ -92,6 +97,7 @@ impl Ledger {
             moving: AtomicUsize::new(0),
             moves: AtomicU64::new(0),
             removals: Mutex::default(),
+            turns: Arc::new(Semaphore::new(limits::QUOTA_REMOVALS_MAX)),
             counted: AtomicBool::new(stored.is_some()),
             scans: Mutex::new(Scans {
                 exact: stored.map_or(0, |count| count.scanned),
@@ -120,7 +126,8 @@ impl Ledger {
         let fits = |used: i64| octets.min(quota.saturating_sub(used)).max(0);
         let before = self
             .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            // Who sees it sees what was said before about the file it is taken for.
+            .fetch_update(Ordering::Release, Ordering::Relaxed, |used| {
                 Some(used.saturating_add(fits(used)))
             });
         let (Ok(before) | Err(before)) = before;
@@ -129,10 +136,8 @@ impl Ledger {
 
     /// Changes the count by so many octets.
     pub(super) fn add(&self, octets: i64) {
-        if octets < 0 {
-            self.moves.fetch_add(1, Ordering::SeqCst);
-        }
-        self.used.fetch_add(octets, Ordering::Relaxed);
+        let _lowers = (octets < 0).then(|| self.moving());
+        self.used.fetch_add(octets, Ordering::SeqCst);
     }
 
     /// A change begins by which a scan may miss files; it ends with what is returned.
@@ -144,6 +149,11 @@ impl Ledger {
     /// Others that take names from files wait until what is returned goes.
     pub(super) fn removing(&self) -> MutexGuard<'_, ()> {
         lock(&self.removals)
+    }
+
+    /// Waits until few others take names from files, or come to that. Never `None`.
+    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.turns).acquire_owned().await.ok()
     }
 
     /// Files that uploads have open.
@@ -237,9 +247,8 @@ impl Ledger {
         for attempt in 1..=SCAN_TRIES {
             let doubts = lock(&self.scans).doubts;
             let before = self.snapshot();
-            let mut found = match scan::scan(self.path(), stop, |status| {
-                self.files.counted_of(status)
-            }) {
+            let met = Met::new(&self.files, &before);
+            let found = match scan::scan(self.path(), stop, |status| met.meet(status)) {
                 Ok(Some(found)) => found,
                 Ok(None) => break,
                 Err(error) => {
@@ -252,13 +261,9 @@ impl Ledger {
                 }
             };
             let took = rt::now().saturating_duration_since(began);
-            let after = self.snapshot();
-            let quiet = before.quiet && after == before;
-            found.partial |= after.has_moved_since(&before);
-            // Those that have got their name meanwhile may count twice.
-            found.octets = found.octets.saturating_add(before.unnamed);
+            let quiet = before.is_quiet() && self.snapshot() == before;
             if quiet || attempt == SCAN_TRIES || took > SCAN_REPEATED_TIME_MAX {
-                self.correct(found, before.used, quiet && !found.partial, took);
+                self.correct(found, &met, took);
                 lock(&self.scans).settle(doubts);
                 break;
             }
@@ -279,30 +284,42 @@ impl Ledger {
     }
 
     fn snapshot(&self) -> Snapshot {
-        self.files.look(|quiet, unnamed| Snapshot {
-            used: self.used.load(Ordering::Relaxed),
-            unnamed,
-            quiet,
-            // In this order: what ends in between is seen by one of them.
+        let (mut snapshot, open) = self.files.look(|| Snapshot {
+            // In this order: what ends in between is seen by one of them, and so is what lowers `used`.
             moving: self.moving.load(Ordering::SeqCst),
             moves: self.moves.load(Ordering::SeqCst),
-        })
+            // Before the files: what is charged in between counts twice rather than not at all.
+            used: self.used.load(Ordering::SeqCst),
+            open: HashMap::new(),
+        });
+        snapshot.open = open;
+        snapshot
     }
 
-    /// A scan has found so much, begun when `before` octets were counted. What has come meanwhile is added, although the
-    /// scan may have seen some of it, and what has gone is not taken off: a count that is too high has the home scanned
-    /// again before it refuses anything, one that is too low would stay. For the same reason a scan that has not seen all
-    /// there is only raises a count.
-    fn correct(&self, found: Found, before: i64, quiet: bool, took: Duration) {
-        let only_raises = found.partial && self.is_counted();
-        let corrected = |used: i64| {
-            let now = signed(found.octets).saturating_add((used - before).max(0));
-            Some(if only_raises { now.max(used) } else { now })
+    /// A scan has found so much, and has met these open files; of the others it is known what they count. What has come
+    /// meanwhile is added, although the scan may have seen some of it, and what has gone is not taken off: a count that is
+    /// too high has the home scanned again before it refuses anything, one that is too low would stay. For the same reason
+    /// a scan that has not seen all there is only raises a count.
+    fn correct(&self, mut found: Found, met: &Met<'_>, took: Duration) {
+        let before = met.before;
+        let octets = found.octets;
+        let quiet = loop {
+            let after = self.snapshot();
+            let partial = found.partial || after.has_moved_since(before);
+            found.octets = octets.saturating_add(met.missed(&after));
+            let come = after.used.saturating_sub(before.used).max(0);
+            let mut now = signed(found.octets).saturating_add(come);
+            if partial && self.is_counted() {
+                now = now.max(after.used);
+            }
+            // Nothing has come or gone since.
+            let corrected =
+                self.used
+                    .compare_exchange(after.used, now, Ordering::SeqCst, Ordering::Relaxed);
+            if corrected.is_ok() {
+                break !partial && before.is_quiet() && after == *before;
+            }
         };
-        // Never refused.
-        let _ = self
-            .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, corrected);
         {
             let mut scans = lock(&self.scans);
             scans.exact = if quiet { unix_now() } else { 0 };
@@ -371,18 +388,61 @@ impl Ledger {
 #[derive(Debug, PartialEq, Eq)]
 struct Snapshot {
     used: i64,
-    /// Octets of uploads whose files have no name.
-    unnamed: u64,
-    /// No upload has a file open.
-    quiet: bool,
+    /// Files that uploads have open.
+    open: HashMap<FileId, Seen>,
     moving: usize,
     moves: u64,
 }
 
 impl Snapshot {
+    fn is_quiet(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// Whether a scan in between may have missed files.
     fn has_moved_since(&self, before: &Self) -> bool {
         before.moving > 0 || self.moving > 0 || self.moves != before.moves
+    }
+}
+
+/// The open files that a scan meets. Those that it does not have no name yet or any more, but count until they are closed.
+struct Met<'a> {
+    files: &'a OpenFiles,
+    before: &'a Snapshot,
+    met: RefCell<HashSet<FileId>>,
+}
+
+impl<'a> Met<'a> {
+    fn new(files: &'a OpenFiles, before: &'a Snapshot) -> Self {
+        Self {
+            files,
+            before,
+            met: RefCell::default(),
+        }
+    }
+
+    /// The scan meets a file, which counts so many octets.
+    fn meet(&self, status: &Status) -> u64 {
+        let id = (status.device, status.inode);
+        let open = self.files.counted_of(id);
+        let before = self.before.open.get(&id);
+        if open.is_some() || before.is_some() {
+            self.met.borrow_mut().insert(id);
+        }
+        // Closed meanwhile, perhaps after its status was read.
+        let closed = before.map_or(0, |before| before.octets);
+        open.unwrap_or_else(|| closed.max(status.size))
+    }
+
+    /// Octets of those that it has not met: what they counted at first. What was charged later has come meanwhile.
+    fn missed(&self, after: &Snapshot) -> u64 {
+        let met = self.met.borrow();
+        let new = |id: &FileId| !self.before.open.contains_key(id);
+        let new = after.open.iter().filter(|(id, _)| new(id));
+        let opened = new.map(|(id, seen)| (id, seen.first));
+        let before = self.before.open.iter().map(|(id, seen)| (id, seen.octets));
+        let missed = before.chain(opened).filter(|(id, _)| !met.contains(id));
+        missed.fold(0, |sum, (_, octets)| sum.saturating_add(octets))
     }
 }
 

@@ -21,6 +21,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::limits;
 use crate::rt;
 use crate::sys::fs;
@@ -111,6 +113,7 @@ impl Quotas {
                 rt::blocking(move || quotas.load(home)).await
             }
         };
+        self.look_for_others();
         if ledger.is_due(self.keeper.trusted_from()) {
             self.keeper.scan(&ledger);
         }
@@ -119,6 +122,13 @@ impl Quotas {
             ledger,
             limit: (limit > 0).then_some(limit),
         })
+    }
+
+    /// Looks for the end of other processes that use the same counts, if there are any. Costs nothing where not.
+    fn look_for_others(self: &Arc<Self>) {
+        if self.keeper.begins_look() {
+            hand_over::begin(self);
+        }
     }
 
     fn load(self: &Arc<Self>, name: PathBuf) -> Arc<Ledger> {
@@ -131,9 +141,6 @@ impl Quotas {
             }
         }
         let stored = self.keeper.read(&home);
-        if self.keeper.begins_look() {
-            hand_over::begin(self);
-        }
         let mut ledgers = lock(&self.ledgers);
         let ledger = ledgers
             .by_home
@@ -173,6 +180,12 @@ pub struct Quota {
     ledger: Arc<Ledger>,
     /// `None` for an account without one, whose files count for others with the same home.
     limit: Option<u64>,
+}
+
+/// A turn at what takes names from files.
+#[derive(Debug)]
+pub struct Turn {
+    _permit: OwnedSemaphorePermit,
 }
 
 /// How much of a quota is used.
@@ -235,15 +248,29 @@ impl Quota {
     }
 
     /// The same for what takes a name from a file: one at a time, so that nobody else gives the name to another file between
-    /// looking at it and removing it. Blocks.
-    pub fn removing<T>(&self, work: impl FnOnce() -> T) -> T {
-        let _alone = self.ledger.removing();
-        self.moving(work)
+    /// looking at it and removing it. The file is let go when others may go on: of a large one that takes seconds. Blocks.
+    pub fn removing<T>(&self, work: impl FnOnce() -> (T, Option<Held>)) -> T {
+        let (done, held) = {
+            let _alone = self.ledger.removing();
+            self.moving(work)
+        };
+        drop(held);
+        done
+    }
+
+    /// Waits for a turn at [`Quota::removing`], to be kept until that returns: so that those who wait for one another, or
+    /// for a file system that frees large files, do not take all threads of blocking work from other homes. Never `None`.
+    pub async fn turn(&self) -> Option<Turn> {
+        self.ledger
+            .turn()
+            .await
+            .map(|permit| Turn { _permit: permit })
     }
 
     fn changed(&self) {
         if self.ledger.note_change() {
             self.quotas.keeper.write(&self.ledger);
+            self.quotas.look_for_others();
         }
     }
 }

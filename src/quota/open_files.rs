@@ -37,11 +37,79 @@ struct OpenFile {
     uploads: usize,
     /// The number of the last one that opened it.
     last: u64,
-    octets: Arc<AtomicU64>,
+    octets: Arc<Octets>,
+    /// Octets that were counted when it was opened.
+    first: u64,
     /// It has no name any more. Some file systems (NFS) do not tell by its links.
     removed: bool,
-    /// It had no name when it was opened, and gets one at the end of its upload: a scan does not find it.
-    unnamed: bool,
+}
+
+/// Octets of an open file that are counted; all uploads that have it open change them.
+#[derive(Debug)]
+pub(super) struct Octets {
+    counted: AtomicU64,
+    /// As many more may have been taken from the quota already.
+    growing: AtomicU64,
+}
+
+impl Octets {
+    fn new(octets: u64) -> Self {
+        Self {
+            counted: AtomicU64::new(octets),
+            growing: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.counted.load(Ordering::Relaxed)
+    }
+
+    /// At least as many as the ledger counted at any moment before: what is being charged right now may count twice.
+    fn at_least(&self) -> u64 {
+        // In this order: what has left the one is in the other.
+        let growing = self.growing.load(Ordering::Acquire);
+        self.get().saturating_add(growing)
+    }
+
+    /// From so many octets the file is about to grow by as many of so many more as `take` returns. Tells how many it is
+    /// charged for then;
+    ///
+    /// # Errors
+    /// Another upload has charged for it meanwhile: what was taken is to be given back.
+    pub(super) fn grow(
+        &self,
+        from: u64,
+        by: u64,
+        take: impl FnOnce() -> u64,
+    ) -> Result<u64, Untaken> {
+        // A scan that finds them taken finds them here, or below.
+        self.growing.fetch_add(by, Ordering::Relaxed);
+        let taken = take();
+        let grown = from.saturating_add(taken);
+        let changed =
+            self.counted
+                .compare_exchange(from, grown, Ordering::Relaxed, Ordering::Relaxed);
+        self.growing.fetch_sub(by, Ordering::Release);
+        changed.map(|_| grown).map_err(|_| Untaken(taken))
+    }
+
+    /// The file was cut to nothing: so many were counted.
+    pub(super) fn empty(&self) -> u64 {
+        self.counted.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// Octets that were taken from a quota for nothing.
+#[derive(Debug)]
+pub(super) struct Untaken(pub(super) u64);
+
+/// An open file as it was at some moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Octets that were counted, or a few more.
+    pub(super) octets: u64,
+    /// Octets that were counted when it was opened.
+    pub(super) first: u64,
 }
 
 /// A file that was opened.
@@ -49,7 +117,7 @@ struct OpenFile {
 pub(super) struct Opened {
     pub(super) id: FileId,
     /// Octets of it that are counted.
-    pub(super) octets: Arc<AtomicU64>,
+    pub(super) octets: Arc<Octets>,
 }
 
 impl OpenFiles {
@@ -58,20 +126,22 @@ impl OpenFiles {
         self.opens.load(Ordering::Relaxed) > 0
     }
 
-    /// Looks at something that does not change by an end meanwhile; it is told whether no file is open, and the octets of
-    /// those without a name.
-    pub(super) fn look<T>(&self, look: impl FnOnce(bool, u64) -> T) -> T {
+    /// All that are open, and something that does not change by an end meanwhile and is looked at before them.
+    pub(super) fn look<T>(&self, look: impl FnOnce() -> T) -> (T, HashMap<FileId, Seen>) {
         let files = lock(&self.table);
-        let unnamed = files.open.values().filter(|open| open.unnamed);
-        let octets = unnamed.map(|open| open.octets.load(Ordering::Relaxed));
-        look(files.open.is_empty(), octets.sum())
+        let looked = look();
+        let seen = |open: &OpenFile| Seen {
+            octets: open.octets.at_least(),
+            first: open.first,
+        };
+        let open = files.open.iter().map(|(id, open)| (*id, seen(open)));
+        (looked, open.collect())
     }
 
-    /// What a file counts: while an upload has it open, what is charged for it, of which a part may not be written yet.
-    pub(super) fn counted_of(&self, status: &Status) -> u64 {
+    /// What a file counts that an upload has open: what is charged for it, of which a part may not be written yet.
+    pub(super) fn counted_of(&self, id: FileId) -> Option<u64> {
         let files = lock(&self.table);
-        let open = files.open.get(&(status.device, status.inode));
-        open.map_or(status.size, |open| open.octets.load(Ordering::Relaxed))
+        files.open.get(&id).map(|open| open.octets.at_least())
     }
 
     /// A file that is open has lost its last name. It is given back when nobody has it open any more: until then it takes
@@ -125,17 +195,14 @@ impl OpenFiles {
     }
 
     fn enter(&self, files: &mut Files, id: FileId, status: &Status) -> Opened {
+        // Without a name it has been given back.
+        let first = if status.links == 0 { 0 } else { status.size };
         let open = files.open.entry(id).or_insert_with(|| OpenFile {
             uploads: 0,
             last: 0,
-            // Without a name it has been given back.
-            octets: Arc::new(AtomicU64::new(if status.links == 0 {
-                0
-            } else {
-                status.size
-            })),
+            octets: Arc::new(Octets::new(first)),
+            first,
             removed: false,
-            unnamed: status.links == 0,
         });
         open.uploads += 1;
         open.last = self.opens.fetch_add(1, Ordering::Relaxed);
@@ -177,7 +244,7 @@ impl OpenFiles {
         }
         files.closed.push_back(id);
         self.closes.fetch_add(1, Ordering::SeqCst);
-        let charged = octets.load(Ordering::Relaxed);
+        let charged = octets.get();
         let octets = match status {
             Ok(status) if status.links > 0 && !removed => status.size,
             Err(_) if !removed => charged,

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -27,8 +27,10 @@ pub(super) struct RunFile {
     file: File,
     boot: String,
     trusted_from: AtomicU64,
-    /// Another process used the counts at first.
-    joined: bool,
+    /// How many had ever begun, this one included, when it began or last knew that it is alone.
+    last: AtomicU64,
+    /// Another process uses the counts, or has since then.
+    others: AtomicBool,
 }
 
 /// What became of the other processes that used the counts.
@@ -68,13 +70,15 @@ impl RunFile {
             file,
             boot,
             trusted_from: AtomicU64::new(now),
-            joined: false,
+            last: AtomicU64::new(0),
+            others: AtomicBool::new(false),
         };
-        run.joined = !run.is_alone()?;
+        let joined = !run.is_alone()?;
+        run.others = AtomicBool::new(joined);
         let last = run.read()?;
         let trusted_from = match &last {
             // Another process lives, and looks after its own counts.
-            Some(last) if run.joined => last.trusted_from,
+            Some(last) if joined => last.trusted_from,
             Some(last) if last.ended && last.boot == run.boot && run.boot != UNKNOWN_BOOT => {
                 last.trusted_from
             }
@@ -83,14 +87,17 @@ impl RunFile {
             _ => now,
         };
         run.trusted_from = AtomicU64::new(trusted_from);
-        let processes = if run.joined {
+        let begun = last.as_ref().and_then(|last| last.begun);
+        let begun = begun.unwrap_or(0).saturating_add(1);
+        run.last = AtomicU64::new(begun);
+        let processes = if joined {
             // Of an older version it does not tell.
             last.and_then(|last| last.processes)
                 .map(|before| before.saturating_add(1))
         } else {
             Some(1)
         };
-        run.write(RUNNING, processes)?;
+        run.write(RUNNING, processes, begun)?;
         flock(&run.file, FlockOperation::LockShared)?;
         Ok(run)
     }
@@ -100,9 +107,22 @@ impl RunFile {
         self.trusted_from.load(Ordering::Relaxed)
     }
 
-    /// Whether another process used the counts when this one began to.
-    pub(super) fn has_joined(&self) -> bool {
-        self.joined
+    /// Whether another process uses the counts, or has since it was last looked.
+    pub(super) fn has_others(&self) -> bool {
+        self.others.load(Ordering::Relaxed)
+    }
+
+    /// Looks whether another process has begun to use the counts: also one that this has taken over from may, late.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub(super) fn notice(&self) -> io::Result<()> {
+        let begun = self.read()?.and_then(|run| run.begun);
+        // Of an older version it does not tell how many, which is another.
+        if begun != Some(self.last.load(Ordering::Relaxed)) {
+            self.others.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Looks what became of the others. Where one was killed, only counts scanned from `now` on are trusted.
@@ -113,9 +133,10 @@ impl RunFile {
         if !self.is_alone()? {
             return Ok(Others::Live);
         }
-        let processes = self
-            .read()
-            .map(|run| run.map_or(Some(2), |run| run.processes));
+        let run = self.read();
+        let begun = run.as_ref().ok().and_then(|run| run.as_ref()?.begun);
+        let begun = begun.unwrap_or_else(|| self.last.load(Ordering::Relaxed));
+        let processes = run.map(|run| run.map_or(Some(2), |run| run.processes));
         let others = match processes {
             Ok(None | Some(..=1)) => Others::Ended,
             Ok(Some(_)) | Err(_) => Others::Died,
@@ -124,7 +145,9 @@ impl RunFile {
             self.trusted_from.store(now, Ordering::Relaxed);
         }
         // Again, should one have ended while there was no lock.
-        let written = self.write(RUNNING, Some(1));
+        let written = self.write(RUNNING, Some(1), begun);
+        self.last.store(begun, Ordering::Relaxed);
+        self.others.store(false, Ordering::Relaxed);
         flock(&self.file, FlockOperation::LockShared)?;
         written.map(|()| others)
     }
@@ -135,12 +158,15 @@ impl RunFile {
     /// That is not noted.
     pub(super) fn end(&self) -> io::Result<()> {
         let is_alone = self.is_alone()?;
-        let processes = self.read()?.and_then(|run| run.processes);
+        let run = self.read()?;
+        let begun = run.as_ref().and_then(|run| run.begun);
+        let begun = begun.unwrap_or_else(|| self.last.load(Ordering::Relaxed));
+        let processes = run.and_then(|run| run.processes);
         let left = processes.map(|processes| processes.saturating_sub(1));
         if !is_alone {
-            self.write(RUNNING, left)?;
+            self.write(RUNNING, left, begun)?;
         } else if matches!(left, None | Some(0)) {
-            self.write(CLEAN, left)?;
+            self.write(CLEAN, left, begun)?;
         }
         // The next process need not wait for the end of this one.
         Ok(flock(&self.file, FlockOperation::Unlock)?)
@@ -169,12 +195,12 @@ impl RunFile {
     }
 
     /// Over what is there: cut off first, it would be empty where the disk is full.
-    fn write(&self, state: &str, processes: Option<u32>) -> io::Result<()> {
+    fn write(&self, state: &str, processes: Option<u32>, begun: u64) -> io::Result<()> {
         let trusted_from = self.trusted_from();
         let processes =
             processes.map_or_else(String::new, |processes| format!("processes {processes}\n"));
         let text = format!(
-            "{FIRST_LINE}\nboot {}\ntrusted-from {trusted_from}\nstate {state}\n{processes}{LAST_LINE}\n",
+            "{FIRST_LINE}\nboot {}\ntrusted-from {trusted_from}\nstate {state}\n{processes}begun {begun}\n{LAST_LINE}\n",
             self.boot
         );
         let mut file = &self.file;
@@ -191,6 +217,8 @@ struct Run {
     ended: bool,
     /// How many have begun and not ended. Older versions do not tell.
     processes: Option<u32>,
+    /// How many have ever begun. Older versions do not tell.
+    begun: Option<u64>,
 }
 
 impl Run {
@@ -200,7 +228,8 @@ impl Run {
             boot: fields.next("boot")?.to_owned(),
             trusted_from: fields.next("trusted-from")?.parse().ok()?,
             ended: fields.next("state")? == CLEAN,
-            processes: fields.next("processes").and_then(|text| text.parse().ok()),
+            processes: fields.find("processes").and_then(|text| text.parse().ok()),
+            begun: fields.find("begun").and_then(|text| text.parse().ok()),
         })
     }
 }

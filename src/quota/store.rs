@@ -72,9 +72,9 @@ impl Store {
         self.run.trusted_from()
     }
 
-    /// Whether another process used the counts when this one began to.
-    pub(super) fn has_joined(&self) -> bool {
-        self.run.has_joined()
+    /// Whether another process uses the counts, or has since it was last looked.
+    pub(super) fn has_others(&self) -> bool {
+        self.run.has_others()
     }
 
     /// Looks what became of the others; `now` in seconds since 1970.
@@ -116,6 +116,8 @@ impl Store {
         if self.ended.load(Ordering::Relaxed) {
             return Ok(own);
         }
+        // Where that fails the next one tells.
+        let _ = self.run.notice();
         let octets = match (self.read(home), synced) {
             (Stored::Count(count), Some(synced)) => {
                 signed(count.octets).saturating_add(own - synced)
@@ -186,6 +188,12 @@ impl<'a> Fields<'a> {
 
     pub(super) fn next(&mut self, key: &str) -> Option<&'a str> {
         self.0.next()?.strip_prefix(key)?.strip_prefix(' ')
+    }
+
+    /// One that may be missing, of those that are left.
+    pub(super) fn find(&self, key: &str) -> Option<&'a str> {
+        let mut left = self.0.clone();
+        left.find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))
     }
 }
 
@@ -340,7 +348,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let open = |now| Store::open(directory.path(), now).unwrap();
         let (first, second) = (open(10), open(20));
-        assert!(!first.has_joined() && second.has_joined());
+        assert!(!first.has_others() && second.has_others());
         assert_eq!(second.look(30).unwrap(), Others::Live);
         first.end();
         drop(first);

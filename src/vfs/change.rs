@@ -11,7 +11,7 @@ use crate::sys::fs::{self, Kind};
 use super::Root;
 use super::access::require;
 use super::error::file_error;
-use super::quota::removing;
+use super::quota::{removing, turn};
 use super::resolve::Object;
 use super::rules::Operation;
 
@@ -38,7 +38,9 @@ impl Root {
         // A link that leaves the root is as if absent here too.
         self.object(&mut place).await?;
         let quota = self.quota_at(&place).cloned();
+        let turn = turn(quota.as_ref()).await;
         let removed = rt::blocking(move || {
+            let _turn = turn;
             removing(quota.as_ref(), (&parent, &name), || {
                 fs::remove_file(&parent, &name)
             })
@@ -74,7 +76,9 @@ impl Root {
         let replaces = !is_directory && (rights.write || rights.delete);
         // A file that is replaced gives back what it held.
         let quota = self.quota_at(&to).cloned();
+        let turn = turn(quota.as_ref().filter(|_| replaces)).await;
         let renamed = rt::blocking(move || {
+            let _turn = turn;
             let from = (&from_parent, from_name.as_c_str());
             let to = (&to_parent, to_name.as_c_str());
             let rename = || rename_blocking(from, to, replaces);

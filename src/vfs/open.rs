@@ -14,7 +14,7 @@ use crate::sys::fs::{self, Kind, Status};
 use super::Root;
 use super::error::file_error;
 use super::gate::Place;
-use super::quota::removing;
+use super::quota::{removing, turn};
 use super::rules::Operation;
 use super::staging::{Staged, Storing};
 
@@ -194,7 +194,9 @@ impl Undo {
             return;
         };
         let (ours, quota) = (self.id, self.root.quota_at(&place).cloned());
+        let turn = turn(quota.as_ref()).await;
         let removing = move || {
+            let _turn = turn;
             let there = fs::status_at(&parent, &name)?;
             // Somebody may have put another file there meanwhile.
             if ours != (there.device, there.inode) {

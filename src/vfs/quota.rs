@@ -7,7 +7,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use crate::proto::{FileError, FileReply, QuotaUsage};
-use crate::quota::{Charge, Mark, Quota};
+use crate::quota::{Charge, Mark, Quota, Turn};
 use crate::rt;
 use crate::sys::fs::{self, Kind, Status};
 
@@ -107,6 +107,14 @@ pub fn over_quota(quota: &Quota) -> FileError {
     }
 }
 
+/// To be waited for before [`removing`] goes to the pool of blocking work, and given up after it.
+pub(super) async fn turn(quota: Option<&Quota>) -> Option<Turn> {
+    match quota {
+        Some(quota) => quota.turn().await,
+        None => None,
+    }
+}
+
 /// Does what takes a name away from a file, and gives the file back if that was its only one. Blocks.
 pub(super) fn removing(
     quota: Option<&Quota>,
@@ -126,8 +134,9 @@ pub(super) fn removing(
             }
             _ => None,
         };
-        work()?;
-        if let Some((before, held)) = held
+        let done = work();
+        if done.is_ok()
+            && let Some((before, held)) = &held
             && before.links == 1
             && renames_what_is_removed(held.file())
         {
@@ -138,7 +147,7 @@ pub(super) fn removing(
                 held.removed();
             }
         }
-        Ok(())
+        (done, held.map(|(_, held)| held))
     })
 }
 

@@ -25,6 +25,7 @@ use super::access::require;
 use super::error::file_error;
 use super::gate::Place;
 use super::open::{Upload, checked};
+use super::quota::turn;
 use super::rules::Operation;
 use super::unfinished::Unfinished;
 
@@ -76,12 +77,25 @@ impl Staged {
         rt::blocking(move || work(&unfinished)).await
     }
 
+    /// As [`on_pool`](Self::on_pool), what takes names away.
+    async fn on_pool_in_turn<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Unfinished) -> R + Send + 'static,
+    ) -> R {
+        let turn = turn(self.unfinished.quota.as_ref()).await;
+        self.on_pool(move |unfinished| {
+            let _turn = turn;
+            work(unfinished)
+        })
+        .await
+    }
+
     /// Gives the file its name.
     ///
     /// # Errors
     /// Why it has none, such as `IsADirectory` where a directory has come to have that name.
     pub(super) async fn publish(&self) -> Result<(), FileError> {
-        let published = self.on_pool(Unfinished::publish).await;
+        let published = self.on_pool_in_turn(Unfinished::publish).await;
         // No such file or directory: the directory is gone.
         published.map_err(|error| file_error(&error))?;
         self.published.set(true);
@@ -106,7 +120,7 @@ impl Staged {
     /// The upload came to nothing: a file without a name goes by itself, a hidden one is removed.
     pub(super) async fn discard(&self) {
         if self.unfinished.hidden.is_some() && !self.published.get() {
-            self.on_pool(Unfinished::discard).await;
+            self.on_pool_in_turn(Unfinished::discard).await;
         }
     }
 }

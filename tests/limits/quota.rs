@@ -269,6 +269,47 @@ fn an_upload_that_breaks_off_counts_as_what_stays() {
 }
 
 #[test]
+fn what_is_deleted_while_it_is_open_makes_no_room_beyond_the_bound() {
+    for mode in ["in-place", "atomic"] {
+        let accounts = accounts(&format!("deleted-{mode}"), "100k");
+        let server = server(&accounts, &[&CLEAR[..], &["--upload-mode", mode]].concat());
+        let home = &accounts.home;
+        let mut control = login_clear(&server);
+        // `APPE` writes in place in any mode.
+        let mut client = login_clear(&server);
+        let mut data = client.open("APPE f");
+        data.send(&pattern(90_000)).unwrap();
+        let arrived = || home.join("f").exists() && size(home, "f") == 90_000;
+        assert!(wait_until(PATIENCE, arrived));
+        control.ok("DELE f", 250);
+        // Each time the home is counted again, unless that has just been done.
+        assert!(server.wait_for_log("a home was counted"));
+        let scans = || {
+            let log = String::from_utf8_lossy(&server.log()).into_owned();
+            log.matches("a home was counted").count()
+        };
+        let before = scans();
+        let scanned = || {
+            control.ok("ALLO 50000", 552);
+            scans() > before
+        };
+        assert!(wait_until(PATIENCE, scanned));
+        assert_used(&mut control, 90_000, QUOTA);
+        data.shutdown_write();
+        client.expect(226);
+        assert_used(&mut control, 0, QUOTA);
+        let stored = ["a", "b", "c"]
+            .map(|name| store(&mut control, &format!("STOR {name}"), &pattern(90_000)));
+        assert_eq!(stored, [226, 552, 552]);
+        let names = std::fs::read_dir(home).unwrap();
+        let octets: u64 = names
+            .map(|name| name.unwrap().metadata().unwrap().len())
+            .sum();
+        assert!(octets <= QUOTA as u64, "{octets}");
+    }
+}
+
+#[test]
 fn allo_is_told_what_is_left() {
     let accounts = accounts("allo", "100k");
     std::fs::write(accounts.home.join("a"), pattern(30_000)).unwrap();

@@ -117,3 +117,62 @@ fn a_status_from_before_the_end_of_another_upload_is_not_taken() {
         assert_eq!(quota.usage().used, 10, "given back once");
     });
 }
+
+#[test]
+fn nobody_waits_for_the_end_of_a_file_that_another_removes() {
+    let place = Place::new(&[("a", 300)]);
+    run(async {
+        let quotas = place.quotas(Some(1000), 0);
+        let quota = place.enter(&quotas, Some(1000)).await;
+        let home = fs::hold_root(&place.home()).unwrap();
+        let (holds, held) = channel();
+        let (goes_on, end) = channel::<()>();
+        let (done, other) = channel();
+        std::thread::scope(|scope| {
+            let (quota, home) = (&quota, &home);
+            scope.spawn(move || {
+                quota.removing(|| {
+                    let file = quota.hold(fs::hold_plain(home, c"a").unwrap()).unwrap();
+                    fs::remove_file(home, c"a").unwrap();
+                    let (closes, waits) = channel();
+                    scope.spawn(move || {
+                        let hang = || {
+                            closes.send(()).unwrap();
+                            let _ = end.recv();
+                        };
+                        quota.ledger.files().look(hang);
+                    });
+                    waits.recv().unwrap();
+                    holds.send(()).unwrap();
+                    ((), Some(file))
+                });
+            });
+            held.recv().unwrap();
+            scope.spawn(move || {
+                quota.removing(|| ((), None));
+                done.send(()).unwrap();
+            });
+            let other = other.recv_timeout(Duration::from_secs(60));
+            drop(goes_on);
+            other.unwrap();
+        });
+        assert_eq!(quota.usage().used, 0);
+    });
+}
+
+#[test]
+fn few_wait_for_a_removal_on_the_threads_of_all_homes() {
+    let place = Place::new(&[]);
+    run(async {
+        let quotas = place.quotas(Some(1000), 0);
+        let quota = place.enter(&quotas, Some(1000)).await;
+        let mut turns = Vec::new();
+        for _ in 0..limits::QUOTA_REMOVALS_MAX {
+            turns.push(quota.turn().await.unwrap());
+        }
+        let mut next = std::pin::pin!(async { drop(quota.turn().await) });
+        assert!(!rt::until(next.as_mut(), Duration::from_millis(50)).await);
+        turns.pop();
+        next.await;
+    });
+}

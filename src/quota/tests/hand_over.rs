@@ -132,3 +132,49 @@ fn a_doubted_count_is_due_until_a_scan_has_told_another() {
         assert!(!quota.ledger.is_due(0) && !quota.ledger.is_doubted());
     });
 }
+
+#[test]
+fn a_process_that_begins_to_count_after_its_successor_is_looked_for_as_well() {
+    let place = Place::new(&[("a", 500)]);
+    run(async {
+        for killed in [false, true] {
+            let new = place.quotas(Some(1000), 0);
+            let of_new = place.enter(&new, Some(1000)).await;
+            place.written().await;
+            let old = place.quotas(Some(1000), 0);
+            let of_old = place.enter(&old, Some(1000)).await;
+            let file = place.open("b");
+            let upload = charge(&of_old, &file).await;
+            assert_eq!(upload.charge(0, 200), 200);
+            place.set_length("b", 200);
+            upload.close().await;
+            if !killed {
+                old.finish();
+            }
+            drop((file, old, of_old));
+            // Whatever changes here next tells of it.
+            let file = place.open("c");
+            let upload = charge(&of_new, &file).await;
+            assert_eq!(upload.charge(0, 10), 10);
+            place.set_length("c", 10);
+            upload.close().await;
+            std::fs::remove_file(place.home().join("a")).unwrap();
+            // Not before it has been written; then a login has it looked for, and counted again.
+            for _ in 0..3000 {
+                place.enter(&new, Some(1000)).await;
+                if of_new.usage().used == 210 {
+                    break;
+                }
+                rt::sleep(Duration::from_millis(10)).await;
+            }
+            assert_eq!(of_new.usage().used, 210, "killed: {killed}");
+            new.finish();
+            for name in ["b", "c"] {
+                std::fs::remove_file(place.home().join(name)).unwrap();
+            }
+            std::fs::write(place.home().join("a"), [0; 500]).unwrap();
+            std::fs::remove_dir_all(place.state()).unwrap();
+            std::fs::create_dir(place.state()).unwrap();
+        }
+    });
+}

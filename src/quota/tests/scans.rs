@@ -1,5 +1,6 @@
 //! Scans that may have missed files, and what is given back once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
@@ -7,6 +8,9 @@ use rustix::fs::{Mode, OFlags};
 use super::{Place, charge, run};
 use crate::limits;
 use crate::quota::Quotas;
+use crate::quota::ledger::Ledger;
+use crate::quota::open_files::Opened;
+use crate::quota::store::Count;
 use crate::rt;
 use crate::sys::fs;
 
@@ -35,7 +39,7 @@ fn files_that_cannot_be_seen_are_not_given_back() {
             std::fs::rename(below, end.join("below")).unwrap();
             below = place.home().join(first);
         }
-        let stop = std::sync::atomic::AtomicBool::new(false);
+        let stop = AtomicBool::new(false);
         quota.ledger.scan(&stop);
         assert_eq!(quota.left(), 100);
         assert!(quota.ledger.is_due(0), "nor is that an exact count");
@@ -77,7 +81,7 @@ fn a_scan_during_which_files_move_only_raises_the_count() {
     run(async {
         let quotas = place.quotas(Some(1000), 0);
         let quota = place.enter(&quotas, Some(1000)).await;
-        let stop = std::sync::atomic::AtomicBool::new(false);
+        let stop = AtomicBool::new(false);
         let away = place.whole.path().join("away");
         // As if it were where the scan has been already.
         let rename = || std::fs::rename(place.home().join("a"), &away).unwrap();
@@ -103,7 +107,7 @@ fn an_upload_without_a_name_counts_before_it_has_one() {
     run(async {
         let quotas = place.quotas(Some(1000), 0);
         let quota = place.enter(&quotas, Some(1000)).await;
-        let stop = std::sync::atomic::AtomicBool::new(false);
+        let stop = AtomicBool::new(false);
         for (named, left) in [(false, 400), (true, 700)] {
             let file = rt::File::new(unnamed().unwrap());
             let upload = charge(&quota, &file).await;
@@ -127,6 +131,83 @@ fn an_upload_without_a_name_counts_before_it_has_one() {
 }
 
 #[test]
+fn what_was_deleted_while_it_is_open_is_given_back_once() {
+    let place = Place::new(&[("a", 100), ("b", 400)]);
+    run(async {
+        let quotas = place.quotas(Some(1000), 0);
+        let quota = place.enter(&quotas, Some(1000)).await;
+        let stop = AtomicBool::new(false);
+        // By a local program, which tells nobody.
+        let file = place.open("b");
+        let upload = charge(&quota, &file).await;
+        assert_eq!(upload.charge(400, 100), 100);
+        std::fs::remove_file(place.home().join("b")).unwrap();
+        for _ in 0..2 {
+            quota.ledger.scan(&stop);
+            assert_eq!(quota.usage().used, 600);
+        }
+        assert!(quota.ledger.is_due(0), "not an exact count");
+        upload.close().await;
+        assert_eq!(quota.usage().used, 100);
+        quota.ledger.scan(&stop);
+        assert_eq!(quota.usage().used, 100);
+    });
+}
+
+/// A ledger that has counted nothing, and a file without a name that is open there.
+fn counted(home: &std::path::Path) -> (std::sync::Arc<Ledger>, Opened) {
+    let none = Count {
+        octets: 0,
+        scanned: 0,
+    };
+    let ledger = Ledger::new(home.into(), home.into(), Some(none));
+    let file = tempfile::tempfile_in(home).unwrap();
+    let opened = ledger.files().open_blocking(&file).unwrap();
+    (ledger, opened)
+}
+
+#[test]
+fn a_scan_between_two_steps_of_a_charge_loses_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let (ledger, opened) = counted(home.path());
+    let stop = AtomicBool::new(false);
+    let grown = opened.octets.grow(0, 1000, || {
+        let taken = ledger.take(1000, u64::MAX);
+        ledger.scan(&stop);
+        taken
+    });
+    assert_eq!(grown.unwrap(), 1000);
+    assert_eq!(ledger.used(), 1000);
+    ledger.scan(&stop);
+    assert_eq!(ledger.used(), 1000);
+}
+
+#[test]
+fn a_count_is_never_too_low_while_octets_are_charged() {
+    let home = tempfile::tempdir().unwrap();
+    for _ in 0..3000 {
+        let (ledger, opened) = counted(home.path());
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let octets = opened.octets.get();
+                    let take = || ledger.take(1000, u64::MAX);
+                    opened.octets.grow(octets, 1000, take).unwrap();
+                    for _ in 0..200 {
+                        std::hint::spin_loop();
+                    }
+                }
+            });
+            ledger.scan(&AtomicBool::new(false));
+            stop.store(true, Ordering::Relaxed);
+            writer.join().unwrap();
+        });
+        assert!(ledger.used() >= opened.octets.get());
+    }
+}
+
+#[test]
 fn a_path_that_leads_elsewhere_now_is_another_home() {
     let place = Place::new(&[("a", 100)]);
     let other = place.whole.path().join("other");
@@ -145,9 +226,7 @@ fn a_path_that_leads_elsewhere_now_is_another_home() {
         quota.settle().await;
         std::fs::remove_file(&link).unwrap();
         std::os::unix::fs::symlink(&other, &link).unwrap();
-        quota
-            .ledger
-            .scan(&std::sync::atomic::AtomicBool::new(false));
+        quota.ledger.scan(&AtomicBool::new(false));
         assert_eq!(quota.usage().used, 100);
         set_policy();
         let quota = quotas.enter(&link, Some(1000)).await.unwrap();
