@@ -135,7 +135,7 @@ impl RunFile {
         }
         let run = self.read();
         let begun = run.as_ref().ok().and_then(|run| run.as_ref()?.begun);
-        let begun = begun.unwrap_or(self.last.load(Ordering::Relaxed));
+        let begun = begun.unwrap_or_else(|| self.last.load(Ordering::Relaxed));
         let processes = run.map(|run| run.map_or(Some(2), |run| run.processes));
         let others = match processes {
             Ok(None | Some(..=1)) => Others::Ended,
@@ -160,7 +160,7 @@ impl RunFile {
         let is_alone = self.is_alone()?;
         let run = self.read()?;
         let begun = run.as_ref().and_then(|run| run.begun);
-        let begun = begun.unwrap_or(self.last.load(Ordering::Relaxed));
+        let begun = begun.unwrap_or_else(|| self.last.load(Ordering::Relaxed));
         let processes = run.and_then(|run| run.processes);
         let left = processes.map(|processes| processes.saturating_sub(1));
         if !is_alone {
