@@ -156,6 +156,20 @@ pub struct Server {
     log: Gathered,
 }
 
+/// The same command, run by a shell that does something before.
+pub fn by_shell(before: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!(r#"{before}; exec "$0" "$@""#)]);
+    shell.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
+}
+
 impl Server {
     /// A server with these options that all tests of this process share.
     pub fn shared(options: &[&str]) -> Arc<Self> {

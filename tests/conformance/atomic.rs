@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags, inotify};
 use rustix::process::Signal;
 
 use crate::common::client::Client;
-use crate::common::server::{Accounts, PASSWORD, Server, process_directory, wait_until};
+use crate::common::server::{Accounts, PASSWORD, Server, by_shell, process_directory, wait_until};
 use crate::common::{PATIENCE, Port, assert_same, pattern};
 
 const ATOMIC: [&str; 6] = [
@@ -505,18 +505,7 @@ fn rights_are_judged_before_anything_is_sent() {
 #[test]
 fn a_disk_that_takes_no_more_leaves_what_was_there() {
     // Files may have 512,000 octets there.
-    let limited = |command: Command| {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", r#"trap '' XFSZ; ulimit -f 1000; exec "$0" "$@""#]);
-        shell.arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => shell.env(name, value),
-                None => shell.env_remove(name),
-            };
-        }
-        shell
-    };
+    let limited = |command: Command| by_shell("trap '' XFSZ; ulimit -f 1000", &command);
     let site = Site::by("full", "", &[], limited);
     let old = pattern(1_000);
     site.put("f", &old);

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::client::Client;
-use crate::common::server::{Server, wait_until};
+use crate::common::server::{Server, by_shell, wait_until};
 use crate::common::{PATIENCE, Port};
 use crate::{OPEN, Orphan, upgrade};
 
@@ -48,16 +48,7 @@ fn send_early(command: &mut Command, signals: &'static [Signal]) -> std::thread:
 
 /// The same command behind a shell that tells its number.
 fn told(command: &Command) -> Command {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", r#"echo $$ >"$RINGFTPD_TEST_PID"; exec "$0" "$@""#]);
-    shell.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
-    shell
+    by_shell(r#"echo $$ >"$RINGFTPD_TEST_PID""#, command)
 }
 
 #[test]

@@ -19,6 +19,16 @@ async fn assert_used(quota: &Quota, used: u64) {
     assert_eq!(quota.usage().used, used);
 }
 
+/// Uploads a new file of so many octets.
+async fn put(place: &Place, quota: &Quota, name: &str, octets: u64) {
+    let file = place.open(name);
+    let upload = charge(quota, &file).await;
+    assert_eq!(upload.charge(0, octets as usize), octets as usize);
+    place.set_length(name, octets);
+    drop(file);
+    upload.close().await;
+}
+
 /// A file is deleted by the second process while an upload of the first has it open.
 async fn given_back_twice(place: &Place) -> ([Arc<Quotas>; 2], [Quota; 2]) {
     let old = place.quotas(Some(1000), 0);
@@ -88,11 +98,7 @@ fn homes_that_one_process_left_alone_are_not_counted_again_unless_the_other_was_
             place.written().await;
             let new = place.quotas(Some(1000), 0);
             let of_new = place.enter(&new, Some(1000)).await;
-            let file = place.open("b");
-            let upload = charge(&of_old, &file).await;
-            assert_eq!(upload.charge(0, 200), 200);
-            place.set_length("b", 200);
-            upload.close().await;
+            put(&place, &of_old, "b", 200).await;
             if !killed {
                 old.finish();
             }
@@ -143,21 +149,13 @@ fn a_process_that_begins_to_count_after_its_successor_is_looked_for_as_well() {
             place.written().await;
             let old = place.quotas(Some(1000), 0);
             let of_old = place.enter(&old, Some(1000)).await;
-            let file = place.open("b");
-            let upload = charge(&of_old, &file).await;
-            assert_eq!(upload.charge(0, 200), 200);
-            place.set_length("b", 200);
-            upload.close().await;
+            put(&place, &of_old, "b", 200).await;
             if !killed {
                 old.finish();
             }
-            drop((file, old, of_old));
+            drop((old, of_old));
             // Whatever changes here next tells of it.
-            let file = place.open("c");
-            let upload = charge(&of_new, &file).await;
-            assert_eq!(upload.charge(0, 10), 10);
-            place.set_length("c", 10);
-            upload.close().await;
+            put(&place, &of_new, "c", 10).await;
             std::fs::remove_file(place.home().join("a")).unwrap();
             // Not before it has been written; then a login has it looked for, and counted again.
             for _ in 0..3000 {
